@@ -1,1 +1,3 @@
-//! vmascope
+//! vmascope: see README.md. Data flows one way: kernel -> loader -> collect -> model -> sinks.
+
+pub mod model;

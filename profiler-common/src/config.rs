@@ -1,0 +1,106 @@
+//! Globals that userspace sets before load. Each list is written once and turned into statics by
+//! the kernel side and into a table to resolve by the user side, so the two cannot drift apart.
+
+/// A field or enumerator this kernel's BTF does not have. Offsets have no defaults: code that needs
+/// a missing one is cut away by the verifier, and the signal says so.
+pub const MISSING: u32 = u32::MAX;
+
+/// Kernel fields read by the programs: `(GLOBAL, "struct.member[.member]")`, byte offsets.
+#[macro_export]
+macro_rules! kernel_fields {
+    ($apply:ident) => {
+        $apply! {
+            (VMA_START, "vm_area_struct.vm_start"),
+            (VMA_END, "vm_area_struct.vm_end"),
+            (VMA_MM, "vm_area_struct.vm_mm"),
+            (VMA_FLAGS, "vm_area_struct.vm_flags"),
+            (VMA_FILE, "vm_area_struct.vm_file"),
+            (VMA_OPS, "vm_area_struct.vm_ops"),
+            (MM_MMAP_LOCK, "mm_struct.mmap_lock"),
+            (RWSEM_COUNT, "rw_semaphore.count"),
+            (RWSEM_OWNER, "rw_semaphore.owner"),
+            (FILE_INODE, "file.f_inode"),
+            (INODE_SB, "inode.i_sb"),
+            (INODE_MODE, "inode.i_mode"),
+            (SB_MAGIC, "super_block.s_magic"),
+            (TASK_PID, "task_struct.pid"),
+            (TASK_TGID, "task_struct.tgid"),
+            (TASK_COMM, "task_struct.comm"),
+            (TASK_MM, "task_struct.mm"),
+            (TASK_FLAGS, "task_struct.flags"),
+            (TASK_PRIO, "task_struct.prio"),
+            (TASK_POLICY, "task_struct.policy"),
+            // x86_64 and arm64 name the saved system call and its arguments differently; each
+            // kernel has one of the two sets.
+            (REGS_ORIG_AX, "pt_regs.orig_ax"),
+            (REGS_DI, "pt_regs.di"),
+            (REGS_SYSCALLNO, "pt_regs.syscallno"),
+            (REGS_ORIG_X0, "pt_regs.orig_x0"),
+            (THREAD_STATUS, "task_struct.thread_info.status"),
+            (THREAD_FLAGS, "task_struct.thread_info.flags"),
+        }
+    };
+}
+
+/// Enumerators: `(GLOBAL, "enum", "enumerator")`.
+#[macro_export]
+macro_rules! kernel_enums {
+    ($apply:ident) => {
+        $apply! {
+            (FAULT_FLAG_TRIED, "fault_flag", "FAULT_FLAG_TRIED"),
+            (FAULT_FLAG_USER, "fault_flag", "FAULT_FLAG_USER"),
+            (FAULT_FLAG_REMOTE, "fault_flag", "FAULT_FLAG_REMOTE"),
+            (FAULT_FLAG_VMA_LOCK, "fault_flag", "FAULT_FLAG_VMA_LOCK"),
+            (VM_FAULT_OOM, "vm_fault_reason", "VM_FAULT_OOM"),
+            (VM_FAULT_SIGBUS, "vm_fault_reason", "VM_FAULT_SIGBUS"),
+            (VM_FAULT_SIGSEGV, "vm_fault_reason", "VM_FAULT_SIGSEGV"),
+            (VM_FAULT_HWPOISON, "vm_fault_reason", "VM_FAULT_HWPOISON"),
+            (VM_FAULT_HWPOISON_LARGE, "vm_fault_reason", "VM_FAULT_HWPOISON_LARGE"),
+            (VM_FAULT_FALLBACK, "vm_fault_reason", "VM_FAULT_FALLBACK"),
+            (VM_FAULT_MAJOR, "vm_fault_reason", "VM_FAULT_MAJOR"),
+            (VM_FAULT_RETRY, "vm_fault_reason", "VM_FAULT_RETRY"),
+            (VM_FAULT_COMPLETED, "vm_fault_reason", "VM_FAULT_COMPLETED"),
+            (VM_FAULT_RETRY_VMA, "vm_fault_reason", "VM_FAULT_RETRY_VMA"),
+            (VM_FAULT_RETRY_HARD, "vm_fault_reason", "VM_FAULT_RETRY_HARD"),
+        }
+    };
+}
+
+/// What the user asked for, and what the loader found: `(GLOBAL, help)`.
+#[macro_export]
+macro_rules! options {
+    ($apply:ident) => {
+        $apply! {
+            (SELF_TGID, "vmascope itself"),
+            (TARGETED, "1: only processes in TARGETS"),
+            (FOLLOW, "1: children of targets become targets"),
+            (MIN_US, "threshold for single events"),
+            (SAMPLE, "time one common fault in this many"),
+            (LOCKS_ALL, "1: the mmap_lock tracepoints are attached"),
+            (MMAP_TP_SHIFT, "1: the mmap_lock tracepoints carry memcg_path before `write`"),
+            (SLOWPATH, "1: rwsem slow paths tell which acquisitions waited"),
+            (FAULT_EVENTS, "1: faults end at the software page-fault events, not at function exit"),
+            (FAULT_ENTRY, "1: handle_mm_fault entry is hooked"),
+        }
+    };
+}
+
+/// Entries of the thread table.
+pub const THREADS_MAX: u32 = 16 * 1024;
+/// Processes chosen by a filter.
+pub const TARGETS_MAX: u32 = 8 * 1024;
+/// Address spaces whose owner is remembered, for waits on another process's lock.
+pub const MMS_MAX: u32 = 8 * 1024;
+pub const RING_BYTES: u32 = 4 << 20;
+/// Numbers below this are system calls with an entry in `SYSCALL_OPS`.
+pub const SYSCALLS: u32 = 512;
+
+/// Values of `SYSCALL_OPS` from here on need a look at the call's first argument.
+pub mod syscall_op {
+    /// `clone`: a fork only without `CLONE_VM`, flags in the first argument.
+    pub const CLONE: u8 = 0xf0;
+    /// `clone3`: the same, flags in the structure the first argument points to.
+    pub const CLONE3: u8 = 0xf1;
+    /// `prctl`: `PR_SET_VMA` in the first argument.
+    pub const PRCTL: u8 = 0xf2;
+}

@@ -1,0 +1,147 @@
+//! The log-linear histogram both sides share: sixteen slots to each power of two, so a slot's
+//! midpoint is at most 1/32 (3.2 %) from any value in it.
+//!
+//! Slot 0 holds everything under [`FLOOR_NS`], the last slot everything from [`CEIL_NS`] on. The
+//! range covers 1 us to 100 s with room below for uncontended locks and fast faults.
+
+const SUB_BITS: u32 = 4;
+const SUB: u64 = 1 << SUB_BITS;
+const MIN_POW: u32 = 6;
+const MAX_POW: u32 = 37;
+
+pub const FLOOR_NS: u64 = 1 << MIN_POW;
+pub const CEIL_NS: u64 = 1 << MAX_POW;
+pub const SLOTS: usize = ((MAX_POW - MIN_POW) as usize) * (SUB as usize) + 2;
+
+/// The slot a duration belongs to.
+#[inline(always)]
+pub fn slot_of(ns: u64) -> usize {
+    if ns < FLOOR_NS {
+        return 0;
+    }
+    if ns >= CEIL_NS {
+        return SLOTS - 1;
+    }
+    let pow = 63 - ns.leading_zeros();
+    let sub = (ns >> (pow - SUB_BITS)) & (SUB - 1);
+    1 + ((pow - MIN_POW) as usize) * (SUB as usize) + sub as usize
+}
+
+/// The smallest value of a slot.
+pub fn lower(slot: usize) -> u64 {
+    if slot == 0 {
+        return 0;
+    }
+    if slot >= SLOTS - 1 {
+        return CEIL_NS;
+    }
+    let i = (slot - 1) as u64;
+    let pow = MIN_POW + (i / SUB) as u32;
+    (SUB + i % SUB) << (pow - SUB_BITS)
+}
+
+/// The first value beyond a slot; `u64::MAX` for the last.
+pub fn upper(slot: usize) -> u64 {
+    if slot >= SLOTS - 1 {
+        u64::MAX
+    } else {
+        lower(slot + 1)
+    }
+}
+
+/// Edges of the decade buckets of the published mmap_lock table:
+/// [0,1) [1,10) [10,100) [100,1k) [1k,10k) [10k,inf) microseconds.
+pub const DECADES: usize = 6;
+
+#[inline(always)]
+pub fn decade_of(ns: u64) -> usize {
+    if ns < 1_000 {
+        0
+    } else if ns < 10_000 {
+        1
+    } else if ns < 100_000 {
+        2
+    } else if ns < 1_000_000 {
+        3
+    } else if ns < 10_000_000 {
+        4
+    } else {
+        5
+    }
+}
+
+/// Coarse per-thread histogram: 24 powers of two, bucket `i` holds `[2^i, 2^(i+1))` microseconds,
+/// bucket 0 also everything shorter.
+pub const LOG2_BUCKETS: usize = 24;
+
+#[inline(always)]
+pub fn log2_us_of(ns: u64) -> usize {
+    // A shift instead of a division: "microseconds" of 1024 ns, the convention of bcc's log2 tables.
+    let us = ns >> 10;
+    let b = if us == 0 {
+        0
+    } else {
+        63 - us.leading_zeros() as usize
+    };
+    if b < LOG2_BUCKETS {
+        b
+    } else {
+        LOG2_BUCKETS - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(ns: u64) {
+        let s = slot_of(ns);
+        assert!(s < SLOTS);
+        assert!(lower(s) <= ns, "{ns} below slot {s}");
+        assert!(ns < upper(s) || upper(s) == u64::MAX, "{ns} above slot {s}");
+        if (1_000..100_000_000_000).contains(&ns) {
+            let mid = (lower(s) + upper(s)) / 2;
+            assert!(
+                mid.abs_diff(ns) as f64 <= ns as f64 * 0.032,
+                "{ns}: midpoint {mid}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_value_is_inside_its_slot() {
+        for pow in 0..64 {
+            for d in [0u64, 1, 2, 3, 7] {
+                check((1u64 << pow).saturating_add(d));
+                check((1u64 << pow).saturating_sub(d));
+            }
+        }
+        check(u64::MAX);
+        let mut x = 88172645463325252u64;
+        for _ in 0..200_000 {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            check(x >> (x % 64));
+        }
+    }
+
+    #[test]
+    fn slots_are_contiguous() {
+        for s in 0..SLOTS - 1 {
+            assert!(lower(s) < lower(s + 1));
+            assert_eq!(slot_of(lower(s)), s);
+            assert_eq!(slot_of(upper(s) - 1), s);
+        }
+    }
+
+    #[test]
+    fn decades_have_exact_edges() {
+        let mut edge = 1_000;
+        for d in 0..DECADES - 1 {
+            assert_eq!(decade_of(edge - 1), d);
+            assert_eq!(decade_of(edge), d + 1);
+            edge *= 10;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The value of the thread table, keyed by tid: a thread's fault and lock in flight, and its
+//! counts. Only the thread itself writes to it, so nothing here needs atomics; it heals itself by
+//! being overwritten when the next fault or lock begins.
+
+use crate::{
+    hist::LOG2_BUCKETS,
+    words::{Mode, Path},
+};
+
+/// Where a thread stands in its current fault.
+pub mod phase {
+    pub const IDLE: u8 = 0;
+    /// `lock_vma_under_rcu` gave no VMA, or (kernels without VMA locks) the fault began to lock.
+    pub const LOCKING: u8 = 1;
+    /// Inside `handle_mm_fault`.
+    pub const ATTEMPT: u8 = 2;
+    /// `handle_mm_fault` returned `VM_FAULT_RETRY`.
+    pub const RETRYING: u8 = 3;
+}
+
+/// The fault in flight.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct InFlight {
+    pub start_ns: u64,
+    pub address: u64,
+    pub vm_start: u64,
+    pub vm_end: u64,
+    pub vm_flags: u64,
+    /// Waited for `mmap_lock` inside this fault.
+    pub mmap_wait_ns: u64,
+    /// Of the latest attempt, as the kernel passed them.
+    pub flags: u32,
+    pub attempts: u8,
+    pub phase: u8,
+    pub path: u8,
+    pub kind: u8,
+    /// `FallbackReason + 1`, 0 when the VMA lock was had.
+    pub fallback: u8,
+    pub timed: u8,
+    pub pad: [u8; 6],
+}
+
+/// A request for, or a hold of, one `mmap_lock`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Lock {
+    /// 0: none.
+    pub mm: u64,
+    pub since_ns: u64,
+    pub mode: u8,
+    pub op: u8,
+    /// A slow path, or a queue, was seen since `since_ns`.
+    pub contended: u8,
+    pub pad: [u8; 5],
+}
+
+/// Who was seen to hold the lock when a wait began.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Holder {
+    pub tid: u32,
+    pub tgid: u32,
+    pub prio: i32,
+    /// The lock was held for reading: the owner field names one reader at most.
+    pub reader: u32,
+    pub comm: [u8; 16],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ThreadCounts {
+    pub by_path: [u64; Path::COUNT],
+    /// As the kernel counts them in `getrusage`: no errors, no retries, GUP included.
+    pub minor: u64,
+    pub major: u64,
+    pub sum_ns: u64,
+    pub max_ns: u64,
+    pub log2_us: [u32; LOG2_BUCKETS],
+    pub waits: [u64; Mode::COUNT],
+    pub wait_sum_ns: [u64; Mode::COUNT],
+    pub wait_max_ns: [u64; Mode::COUNT],
+}
+
+/// Holds a thread can have at once: `dup_mmap` holds the parent's and the child's lock.
+pub const HOLDS: usize = 2;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// `task_struct` address: tells a reused tid.
+    pub task: u64,
+    pub tgid: u32,
+    pub tid: u32,
+    pub comm: [u8; 16],
+    /// Set at `sched_process_exit`; userspace reads the counts once more and deletes the entry.
+    pub exited: u32,
+    /// Faults seen, to time one in `SAMPLE`.
+    pub seq: u32,
+    pub fault: InFlight,
+    pub request: Lock,
+    pub holder: Holder,
+    pub holds: [Lock; HOLDS],
+    pub counts: ThreadCounts,
+}

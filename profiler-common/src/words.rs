@@ -1,0 +1,128 @@
+//! The vocabulary of DESIGN section 2. Each word is a number in the kernel and a name everywhere
+//! else: columns, metrics, screens and JSON keys all come from `name()`.
+
+macro_rules! words {
+    ($(#[$meta:meta])* $ty:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal),+ $(,)? }) => {
+        $(#[$meta])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $ty { $($(#[$vmeta])* $variant),+ }
+
+        impl $ty {
+            pub const ALL: &'static [$ty] = &[$($ty::$variant),+];
+            pub const COUNT: usize = Self::ALL.len();
+
+            pub const fn name(self) -> &'static str {
+                match self { $($ty::$variant => $name),+ }
+            }
+
+            /// `None` for a number no variant has: a broken record, or a newer writer.
+            pub fn from_raw(raw: u8) -> Option<Self> {
+                Self::ALL.get(raw as usize).copied()
+            }
+
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|w| w.name() == name)
+            }
+        }
+    };
+}
+
+words! {
+    /// Under which lock a fault was done, and what went before.
+    Path {
+        /// Done in the first attempt, under the VMA lock.
+        VmaLock = "vma_lock",
+        /// No VMA lock was had; done under `mmap_lock`.
+        Fallback = "fallback",
+        /// An attempt returned `VM_FAULT_RETRY`; finished under `mmap_lock`.
+        Retry = "retry",
+        /// Retried and finished under the VMA lock (kernels with that change).
+        RetryVma = "retry_vma",
+        /// A kernel without per-VMA locks, or kernel-mode uaccess, which never tries one.
+        MmapLock = "mmap_lock",
+        /// `VM_FAULT_RETRY`, then no further attempt (a signal).
+        Interrupted = "interrupted",
+        /// Ended with `VM_FAULT_ERROR`.
+        Error = "error",
+        /// get_user_pages on the own address space.
+        Gup = "gup",
+        /// get_user_pages on another address space.
+        Remote = "remote",
+    }
+}
+
+words! {
+    /// What backs the faulting VMA.
+    Kind {
+        Anon = "anon",
+        File = "file",
+        Shmem = "shmem",
+        Swap = "swap",
+        Hugetlb = "hugetlb",
+        Device = "device",
+    }
+}
+
+words! {
+    /// Why `lock_vma_under_rcu` gave no VMA: sampled just after the failure, so approximate.
+    FallbackReason {
+        WriteActive = "write_active",
+        NoVmaOrRaced = "no_vma_or_raced",
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Who wanted or held the lock.
+    Op {
+        Fault = "fault",
+        Mmap = "mmap",
+        Munmap = "munmap",
+        Mprotect = "mprotect",
+        Madvise = "madvise",
+        Mremap = "mremap",
+        Brk = "brk",
+        PrctlVma = "prctl_vma",
+        Fork = "fork",
+        Exec = "exec",
+        Exit = "exit",
+        Proc = "proc",
+        Ptrace = "ptrace",
+        Uffd = "uffd",
+        Khugepaged = "khugepaged",
+        Numa = "numa",
+        Kernel = "kernel",
+        Other = "other",
+    }
+}
+
+words! {
+    /// How a thread asked for `mmap_lock`.
+    Mode {
+        Read = "read",
+        Write = "write",
+    }
+}
+
+words! {
+    /// Why something was not kept. Counted where it happens, shown in every output.
+    Loss {
+        /// The ring buffer had no room for a record.
+        RingFull = "ring_full",
+        /// The thread table had no room: that thread's faults are in the totals only.
+        MapFull = "map_full",
+        /// A map lookup that cannot fail, failed.
+        StateMissing = "state_missing",
+        /// An attempt began while the thread's last one had not ended.
+        UnmatchedEntry = "unmatched_entry",
+        /// An attempt ended that had not been seen to begin.
+        UnmatchedExit = "unmatched_exit",
+        /// A thread held more address spaces at once than it has room for.
+        HoldOverflow = "hold_overflow",
+        /// A thread id was used again before its last owner's counts were read.
+        TidReused = "tid_reused",
+        /// Programs the kernel skipped because one was already running there.
+        RecursionMisses = "recursion_misses",
+    }
+}

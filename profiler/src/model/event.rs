@@ -1,0 +1,69 @@
+//! Single events out of the ring: rare by design, never counted.
+
+use profiler_common::words::{FallbackReason, Kind, Mode, Op, Path};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultEvent {
+    pub start_ns: u64,
+    pub end_ns: u64,
+    pub cpu: u32,
+    pub tid: u32,
+    pub tgid: u32,
+    pub comm: String,
+    pub prio: i32,
+    pub policy: u32,
+    pub address: u64,
+    pub vm_start: u64,
+    pub vm_end: u64,
+    pub vm_flags: u64,
+    pub path: Path,
+    pub kind: Kind,
+    pub fallback: Option<FallbackReason>,
+    pub attempts: u8,
+    pub major: bool,
+    pub mmap_wait_ns: u64,
+    pub fault_flags: u32,
+    pub ret: u32,
+}
+
+/// Who held the lock when the wait began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HolderInfo {
+    pub tid: u32,
+    pub tgid: u32,
+    pub comm: String,
+    pub prio: i32,
+    /// One of possibly many readers.
+    pub reader: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitEvent {
+    pub start_ns: u64,
+    pub end_ns: u64,
+    pub cpu: u32,
+    pub tid: u32,
+    pub tgid: u32,
+    pub comm: String,
+    pub prio: i32,
+    pub policy: u32,
+    pub mm: u64,
+    /// Whose address space; `None` when it was not seen before.
+    pub mm_tgid: Option<u32>,
+    pub mode: Mode,
+    pub op: Op,
+    pub acquired: bool,
+    pub holder: Option<HolderInfo>,
+}
+
+impl FaultEvent {
+    pub fn duration_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+}
+
+impl WaitEvent {
+    pub fn duration_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+}

@@ -1,0 +1,74 @@
+//! What was asked, on which machine, and what this kernel can tell: fixed once the probes are armed.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub name: String,
+    pub kernel: String,
+    pub arch: String,
+    pub page_size: u64,
+    pub cpus: u32,
+}
+
+/// How far a figure can be trusted on this kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    Exact,
+    Approximate,
+    Unavailable,
+}
+
+/// One thing that is measured, by which hook, how well, and why no better.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// `fault_path`, `fault_latency`, `fallback_reason`, `mmap_lock_wait`, `mmap_lock_hold`, ...
+    pub name: String,
+    pub quality: Quality,
+    /// `fentry/fexit handle_mm_fault`, `tp_btf mmap_lock_*`, ...; empty when unavailable.
+    pub hook: String,
+    /// Why it is approximate or unavailable, or why a better hook was not used; may be empty.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Version of the recording and JSON shapes.
+    pub schema: u32,
+    pub version: String,
+    pub host: Host,
+    /// `full`, `tracepoint`: the worst tier any signal is in.
+    pub tier: String,
+    /// `system`, `pid 1,2`, `cmd: ls -l`, ...
+    pub target: String,
+    /// `rwsem`, `refcount`, or `none`: the per-VMA lock of this kernel.
+    pub vma_lock: String,
+    /// `all` or `contended`.
+    pub mmap_lock: String,
+    pub min_us: u64,
+    pub sample: u32,
+    pub interval_ms: u64,
+    pub signals: Vec<Signal>,
+    /// When the probes were armed, on three clocks.
+    pub armed_monotonic_ns: u64,
+    pub armed_boottime_ns: u64,
+    pub armed_realtime_ns: u64,
+    /// Kernel memory of all maps.
+    pub map_bytes: u64,
+    /// From exec of vmascope to armed.
+    pub start_ms: f64,
+}
+
+pub const SCHEMA: u32 = 1;
+
+impl Session {
+    pub fn signal(&self, name: &str) -> Option<&Signal> {
+        self.signals.iter().find(|s| s.name == name)
+    }
+
+    /// A signal that gives figures, exact or not.
+    pub fn has(&self, name: &str) -> bool {
+        self.signal(name).is_some_and(|s| s.quality != Quality::Unavailable)
+    }
+}
