@@ -1,1 +1,55 @@
-fn main() {}
+//! `cargo xtask`: everything the project does besides running: set-up, builds, checks, the lab.
+//!
+//! In: the command line. Out: the exit code of the sub-command; an error is one line on stderr.
+
+mod apt;
+mod arch;
+mod build;
+mod ci;
+mod deb;
+mod paths;
+mod setup;
+mod step;
+mod system;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, checks and tests vmascope.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what builds and tests need; a second run only prints the versions.
+    Setup(setup::Args),
+    /// Build the static `vmascope` with the eBPF object inside, to dist/ARCH/vmascope.
+    Build(build::Args),
+    /// Run every check that needs no virtual machine.
+    Ci(ci::Args),
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Ci(args) => ci::run(&args),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
