@@ -354,4 +354,37 @@ mod tests {
         assert_ne!(one, apt.deb_file(&package));
         assert_eq!(one, PathBuf::from("cache/debs/a_0123456789abcdef.deb"));
     }
+
+    #[test]
+    #[ignore = "reads many indexes from the mirror: run by hand when a suite is released"]
+    fn every_suite_of_the_lab_can_be_read() {
+        let apt = Apt::new(&paths::cache().unwrap()).unwrap();
+        for arch in Arch::ALL {
+            for suite in [
+                "bookworm",
+                "bookworm-security",
+                "bookworm-backports",
+                "trixie",
+                "trixie-security",
+                "trixie-backports",
+                "forky",
+                "sid",
+            ] {
+                apt.update(&[(suite, arch)]).unwrap();
+                let kernel = |name: &str| name.starts_with("linux-image-");
+                assert!(apt.newest(&[suite], arch, kernel).unwrap().is_some());
+            }
+        }
+        let suites = ["bookworm", "bookworm-security", "bookworm-backports"];
+        let have = installed().unwrap();
+        let qemu = apt
+            .closure(&["qemu-system-x86"], &suites, Arch::X86_64, &have)
+            .unwrap();
+        assert_eq!(qemu[0].name, "qemu-system-x86");
+        for package in &qemu {
+            println!("{} {} {}", package.name, package.version, package.suite);
+        }
+        let udeb = apt.newest(&["sid"], Arch::Aarch64, |name| name == "busybox-static");
+        assert!(apt.fetch(&udeb.unwrap().unwrap()).unwrap().exists());
+    }
 }
