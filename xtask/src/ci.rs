@@ -1,10 +1,15 @@
 //! The checks that need no virtual machine: `cargo xtask ci`, and the first part of a test run.
+//!
+//! In: the checkout. Out: stages for `step::run_all`; what a tool complains about is printed.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::step::{self, Stage};
+use crate::arch::Arch;
+use crate::step::{self, Findings, Outcome, Stage};
+use crate::{files, paths, system, toolchain};
 
 #[derive(clap::Args)]
 pub struct Args {}
@@ -13,7 +18,164 @@ pub fn run(_args: &Args) -> Result<ExitCode> {
     Ok(step::summary(&step::run_all(stages())))
 }
 
-/// The stages, in the order of what fails fastest.
+/// The stages, in the order of what fails fastest. Budgets are those of an empty target folder on
+/// two cores.
 pub fn stages() -> Vec<Stage<'static>> {
-    Vec::new()
+    let seconds = Duration::from_secs;
+    vec![
+        Stage::new("set-up", seconds(300), set_up),
+        Stage::new("fmt", seconds(20), fmt),
+        Stage::new("files", seconds(5), files::check),
+        Stage::new("clippy, host", seconds(240), clippy_host),
+        Stage::new("clippy, bpf", seconds(90), clippy_bpf),
+        Stage::new("deny", seconds(30), deny),
+        Stage::new("unit tests", seconds(360), unit_tests),
+        Stage::new("no-op rebuild", seconds(10), no_op_rebuild),
+    ]
+}
+
+fn set_up() -> Result<Findings> {
+    toolchain::ensure_ebpf()?;
+    for tool in ["rustfmt", "clippy"] {
+        toolchain::ensure_component(tool)?;
+    }
+    Ok(Findings::one("tools are there", Outcome::Passed))
+}
+
+/// A tool whose exit code is the verdict.
+fn check(name: &str, command: &mut Command) -> Result<Findings> {
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start {}", system::show(command)))?;
+    let outcome = if status.success() {
+        Outcome::Passed
+    } else {
+        Outcome::Failed(format!("`{}`", system::show(command)))
+    };
+    Ok(Findings::one(name, outcome))
+}
+
+fn fmt() -> Result<Findings> {
+    check(
+        "formatted",
+        toolchain::cargo()?.args(["fmt", "--all", "--check"]),
+    )
+}
+
+fn clippy_host() -> Result<Findings> {
+    let mut cargo = toolchain::cargo()?;
+    cargo.args(["clippy", "--quiet", "--workspace"]);
+    cargo.args(["--exclude", "profiler-ebpf", "--all-targets"]);
+    check("clippy on the host", cargo.args(["--", "-Dwarnings"]))
+}
+
+/// Lints the kernel side as each architecture sees it.
+fn clippy_bpf() -> Result<Findings> {
+    let mut findings = Findings::default();
+    for arch in Arch::ALL {
+        let mut cargo = toolchain::cargo()?;
+        let flags = [
+            &format!("--cfg=bpf_target_arch=\"{arch}\""),
+            "--check-cfg=cfg(bpf_target_arch,values(\"x86_64\",\"aarch64\"))",
+        ];
+        cargo
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+            .args(["clippy", "--quiet", "--release", "--package"])
+            .args(["profiler-ebpf", "--target", "bpfel-unknown-none"])
+            .args(["-Zbuild-std=core", "--target-dir"])
+            .arg(paths::target().join("ebpf-clippy"))
+            .args(["--", "-Dwarnings"]);
+        let name = format!("clippy for bpf on {arch}");
+        findings.checks.extend(check(&name, &mut cargo)?.checks);
+    }
+    Ok(findings)
+}
+
+/// Licences, sources and duplicate bans; advisories need a download, so they are not asked for.
+fn deny() -> Result<Findings> {
+    const NAME: &str = "cargo deny";
+    if system::find("cargo-deny").is_none() {
+        let why = "cargo-deny is not installed: `cargo xtask setup --full` does it";
+        return Ok(Findings::one(NAME, Outcome::Skipped(why.to_owned())));
+    }
+    let mut cargo = toolchain::cargo()?;
+    cargo.args(["deny", "--offline", "--workspace", "--all-features"]);
+    check(NAME, cargo.args(["check", "licenses", "bans", "sources"]))
+}
+
+fn unit_tests() -> Result<Findings> {
+    let mut cargo = toolchain::cargo()?;
+    cargo.args(["test", "--workspace", "--exclude", "profiler-ebpf"]);
+    cargo.args(["--no-fail-fast", "--color=never"]);
+    let done = cargo.stdin(Stdio::null()).output();
+    let done = done.with_context(|| format!("cannot start {}", system::show(&cargo)))?;
+    let stdout = String::from_utf8_lossy(&done.stdout);
+    let mut findings = Findings {
+        checks: stdout.lines().filter_map(test_line).collect(),
+    };
+    if !done.status.success() {
+        eprintln!("{stdout}\n{}", String::from_utf8_lossy(&done.stderr));
+        if findings.failed() == 0 {
+            let what = format!("`{}`", system::show(&cargo));
+            findings.push("tests build and end", Outcome::Failed(what));
+        }
+    }
+    Ok(findings)
+}
+
+/// Reads `test a::b ... ok`.
+fn test_line(line: &str) -> Option<(String, Outcome)> {
+    let (name, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    let outcome = match result.split_once(", ").unwrap_or((result, "")) {
+        ("ok", _) => Outcome::Passed,
+        ("FAILED", _) => Outcome::Failed("see its output above".to_owned()),
+        ("ignored", "") => Outcome::Skipped("ignored".to_owned()),
+        ("ignored", why) => Outcome::Skipped(why.to_owned()),
+        _ => return None,
+    };
+    Some((name.to_owned(), outcome))
+}
+
+/// A build with nothing changed must do nothing, or every edit costs a kernel object.
+fn no_op_rebuild() -> Result<Findings> {
+    const NAME: &str = "nothing is rebuilt";
+    let build = || -> Result<String> {
+        let mut cargo = toolchain::cargo()?;
+        cargo.args(["build", "--quiet", "--package", "profiler", "--lib"]);
+        system::output(cargo.arg("--message-format=json"))
+    };
+    build()?;
+    let again = build()?;
+    let stale = again.lines().find(|line| line.contains("\"fresh\":false"));
+    let outcome = match stale {
+        None => Outcome::Passed,
+        Some(line) => {
+            let artifact: serde_json::Value = serde_json::from_str(line)?;
+            Outcome::Failed(format!("{} is built again", artifact["package_id"]))
+        }
+    };
+    Ok(Findings::one(NAME, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_test_results() {
+        let read = |line| test_line(line).map(|(_, outcome)| outcome);
+        assert_eq!(read("test a::b ... ok"), Some(Outcome::Passed));
+        assert!(matches!(
+            read("test a ... FAILED"),
+            Some(Outcome::Failed(_))
+        ));
+        assert_eq!(
+            read("test a ... ignored, needs root"),
+            Some(Outcome::Skipped("needs root".into()))
+        );
+        assert_eq!(read("test result: ok. 3 passed; 0 failed"), None);
+        assert_eq!(read("running 3 tests"), None);
+    }
 }

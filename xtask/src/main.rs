@@ -7,6 +7,7 @@ mod arch;
 mod build;
 mod ci;
 mod deb;
+mod files;
 mod paths;
 mod setup;
 mod step;

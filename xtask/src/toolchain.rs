@@ -120,6 +120,22 @@ fn rustup(args: &[&str]) -> Result<()> {
     system::output(rust_tool("rustup").args(args)).map(drop)
 }
 
+/// A component of the toolchain that runs as a cargo sub-command.
+pub fn ensure_component(name: &str) -> Result<()> {
+    let program = if name == "clippy" {
+        "clippy-driver"
+    } else {
+        name
+    };
+    let bin = Rustc::current()?.sysroot.join("bin").join(program);
+    if bin.exists() {
+        return Ok(());
+    }
+    println!("installing {name}: the checks run it");
+    rustup(&["component", "add", name])
+        .with_context(|| format!("run `rustup component add {name}`"))
+}
+
 /// Debian carries the source of the compilers it has; only the very same release will do.
 fn debian_rust_src(rustc: &Rustc) -> Result<()> {
     let cache = paths::cache()?;
