@@ -104,3 +104,13 @@ pub mod syscall_op {
     /// `prctl`: `PR_SET_VMA` in the first argument.
     pub const PRCTL: u8 = 0xf2;
 }
+
+/// What the start-up self-check found.
+pub mod check {
+    pub const NOT_RUN: u32 = 0;
+    pub const PASSED: u32 = 1;
+    pub const PID: u32 = 2;
+    pub const TGID: u32 = 3;
+    pub const COMM: u32 = 4;
+    pub const MM: u32 = 5;
+}

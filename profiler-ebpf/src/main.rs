@@ -1,5 +1,22 @@
+//! The kernel side of vmascope: hooks in `probes/`, everything else serves them. A common fault
+//! costs bumps in maps; only rare events reach the ring.
 #![no_std]
 #![no_main]
+
+mod count;
+mod emit;
+mod filter;
+mod globals;
+mod kernel;
+mod maps;
+mod op;
+mod probes;
+mod thread;
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

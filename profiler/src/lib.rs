@@ -1,3 +1,7 @@
 //! vmascope: see README.md. Data flows one way: kernel -> loader -> collect -> model -> sinks.
 
+pub mod collect;
+pub mod kernel;
+pub mod loader;
 pub mod model;
+pub mod session;

@@ -18,7 +18,12 @@ pub struct Hist {
 
 impl Default for Hist {
     fn default() -> Self {
-        Self { count: 0, sum_ns: 0, max_ns: 0, slots: vec![0; SLOTS] }
+        Self {
+            count: 0,
+            sum_ns: 0,
+            max_ns: 0,
+            slots: vec![0; SLOTS],
+        }
     }
 }
 
@@ -52,12 +57,19 @@ impl Hist {
     /// What came in after `earlier` was taken. The maximum cannot be taken apart: it is that of the
     /// highest slot that grew, unless the overall maximum did.
     pub fn since(&self, earlier: &Hist) -> Hist {
-        let slots: Vec<u64> =
-            self.slots.iter().zip(&earlier.slots).map(|(now, then)| now.saturating_sub(*then)).collect();
+        let slots: Vec<u64> = self
+            .slots
+            .iter()
+            .zip(&earlier.slots)
+            .map(|(now, then)| now.saturating_sub(*then))
+            .collect();
         let max_ns = if self.max_ns > earlier.max_ns {
             self.max_ns
         } else {
-            slots.iter().rposition(|n| *n > 0).map_or(0, |s| upper(s).min(self.max_ns))
+            slots
+                .iter()
+                .rposition(|n| *n > 0)
+                .map_or(0, |s| upper(s).min(self.max_ns))
         };
         Hist {
             count: self.count.saturating_sub(earlier.count),
@@ -73,12 +85,14 @@ impl Hist {
 
     /// As an HDR histogram of slot midpoints, the exact maximum in the highest slot.
     pub fn hdr(&self) -> Histogram<u64> {
-        let mut hdr = Histogram::new_with_bounds(1, 1 << 40, 3).unwrap_or_else(|_| unreachable_bounds());
+        let mut hdr =
+            Histogram::new_with_bounds(1, 1 << 40, 3).unwrap_or_else(|_| unreachable_bounds());
         let top = slot_of(self.max_ns);
         for (slot, n) in self.slots.iter().enumerate().filter(|(_, n)| **n > 0) {
             let mid = if slot == top {
                 // The slot's middle, kept within what was really seen.
-                self.max_ns.min(lower(slot).midpoint(upper(slot).min(self.max_ns.max(lower(slot)))))
+                self.max_ns
+                    .min(lower(slot).midpoint(upper(slot).min(self.max_ns.max(lower(slot)))))
             } else {
                 lower(slot).midpoint(upper(slot))
             };

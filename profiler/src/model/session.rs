@@ -32,7 +32,7 @@ pub struct Signal {
     pub reason: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Session {
     /// Version of the recording and JSON shapes.
     pub schema: u32,
@@ -69,6 +69,7 @@ impl Session {
 
     /// A signal that gives figures, exact or not.
     pub fn has(&self, name: &str) -> bool {
-        self.signal(name).is_some_and(|s| s.quality != Quality::Unavailable)
+        self.signal(name)
+            .is_some_and(|s| s.quality != Quality::Unavailable)
     }
 }

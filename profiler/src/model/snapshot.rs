@@ -39,15 +39,17 @@ pub struct LockSide {
 
 impl LockSide {
     pub fn total(&self) -> OpStats {
-        self.by_op.iter().fold(OpStats::default(), |sum, op| OpStats {
-            acquired: sum.acquired + op.acquired,
-            waits: sum.waits + op.waits,
-            wait_sum_ns: sum.wait_sum_ns + op.wait_sum_ns,
-            wait_max_ns: sum.wait_max_ns.max(op.wait_max_ns),
-            holds: sum.holds + op.holds,
-            hold_sum_ns: sum.hold_sum_ns + op.hold_sum_ns,
-            hold_max_ns: sum.hold_max_ns.max(op.hold_max_ns),
-        })
+        self.by_op
+            .iter()
+            .fold(OpStats::default(), |sum, op| OpStats {
+                acquired: sum.acquired + op.acquired,
+                waits: sum.waits + op.waits,
+                wait_sum_ns: sum.wait_sum_ns + op.wait_sum_ns,
+                wait_max_ns: sum.wait_max_ns.max(op.wait_max_ns),
+                holds: sum.holds + op.holds,
+                hold_sum_ns: sum.hold_sum_ns + op.hold_sum_ns,
+                hold_max_ns: sum.hold_max_ns.max(op.hold_max_ns),
+            })
     }
 }
 
@@ -128,7 +130,10 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub fn empty() -> Self {
-        Self { faults: vec![FaultStats::default(); Path::COUNT], ..Self::default() }
+        Self {
+            faults: vec![FaultStats::default(); Path::COUNT],
+            ..Self::default()
+        }
     }
 
     pub fn path(&self, path: Path) -> &FaultStats {

@@ -1,0 +1,37 @@
+//! Bumps in the per-CPU arrays. A hook runs with migration off, but another may preempt it on the
+//! same CPU; the additions are single instructions of one CPU's own copy.
+
+use profiler_common::{
+    agg::{Counters, Hist},
+    hist::slot_of,
+    words::Loss,
+};
+
+use crate::maps::COUNTERS;
+
+#[inline(always)]
+pub fn counters(f: impl FnOnce(&mut Counters)) {
+    if let Some(c) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: this CPU's own copy, valid for the program's run.
+        f(unsafe { &mut *c });
+    }
+}
+
+#[inline(always)]
+pub fn loss(reason: Loss) {
+    counters(|c| c.loss[reason as usize] += 1);
+}
+
+#[inline(always)]
+pub fn duration(hist: &mut Hist, ns: u64) {
+    hist.count += 1;
+    hist.sum_ns += ns;
+    if ns > hist.max_ns {
+        hist.max_ns = ns;
+    }
+    let slot = slot_of(ns);
+    // `slot_of` is in range by construction; the verifier wants to see it.
+    if let Some(n) = hist.slots.get_mut(slot) {
+        *n += 1;
+    }
+}

@@ -1,0 +1,56 @@
+//! Every map. Sizes are load-time decisions of userspace; those here are the defaults.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+use profiler_common::{
+    agg::{Counters, FaultAgg, LOCK_AGGS, LockAgg, LockHist},
+    config::{MMS_MAX, RING_BYTES, SYSCALLS, TARGETS_MAX, THREADS_MAX},
+    record::FaultRecord,
+    thread::Thread,
+    words::{Mode, Path},
+};
+
+/// One entry, 0 until userspace has attached everything.
+#[btf_map]
+pub static ARMED: Array<u32, 1> = Array::new();
+
+/// The verdict of the self-check.
+#[btf_map]
+pub static CHECK: Array<u32, 1> = Array::new();
+
+/// tid -> the thread's fault and lock in flight, and its counts.
+#[btf_map]
+pub static THREADS: HashMap<u32, Thread, { THREADS_MAX as usize }> = HashMap::new();
+
+/// An all-zero `Thread`: too big for the stack.
+#[btf_map]
+pub static ZERO: Array<Thread, 1> = Array::new();
+
+/// tgid -> 1: the processes a filter chose, and their children where FOLLOW is set.
+#[btf_map]
+pub static TARGETS: HashMap<u32, u32, { TARGETS_MAX as usize }> = HashMap::new();
+
+/// mm -> tgid, so that a wait on another process's lock can be told and named.
+#[btf_map]
+pub static MMS: LruHashMap<u64, u32, { MMS_MAX as usize }> = LruHashMap::new();
+
+/// System call number -> `Op`, native table first, then the 32-bit one.
+#[btf_map]
+pub static SYSCALL_OPS: Array<u8, { 2 * SYSCALLS as usize }> = Array::new();
+
+#[btf_map]
+pub static FAULTS: PerCpuArray<FaultAgg, { Path::COUNT }> = PerCpuArray::new();
+
+#[btf_map]
+pub static LOCKS: PerCpuArray<LockAgg, { LOCK_AGGS }> = PerCpuArray::new();
+
+#[btf_map]
+pub static LOCK_HISTS: PerCpuArray<LockHist, { Mode::COUNT }> = PerCpuArray::new();
+
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub static EVENTS: RingBuf<FaultRecord, { RING_BYTES as usize }> = RingBuf::new();

@@ -1,0 +1,104 @@
+//! Who wants the lock: the operation a thread is in, from the system call it entered the kernel
+//! with, overridden by what it is (exiting, a kernel thread) or what it is in (a fault).
+
+use aya_ebpf::helpers::bpf_probe_read_user;
+use profiler_common::{
+    config::{SYSCALLS, syscall_op},
+    thread::{Thread, phase},
+    words::Op,
+};
+
+use crate::{
+    emit,
+    globals::{MISSING, off},
+    kernel::{Mem, Typed, task, user_regs},
+    maps::SYSCALL_OPS,
+};
+
+// include/linux/sched.h
+const PF_EXITING: u32 = 0x4;
+const PF_IO_WORKER: u32 = 0x10;
+const PF_KTHREAD: u32 = 0x0020_0000;
+// include/uapi/linux/sched.h, include/uapi/linux/prctl.h
+const CLONE_VM: u64 = 0x100;
+const PR_SET_VMA: u64 = 0x5356_4d41;
+
+/// The operation the current thread is in, for a lock of address space `mm`.
+#[inline(always)]
+pub fn current(t: &Thread) -> Op {
+    let task = task();
+    // SAFETY: typed pointer, offset of an unsigned int.
+    let flags: u32 = unsafe { Typed::read(task, off::TASK_FLAGS()) };
+    if flags & PF_EXITING != 0 {
+        return Op::Exit;
+    }
+    if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
+        return if emit::comm().starts_with(b"khugepaged") { Op::Khugepaged } else { Op::Kernel };
+    }
+    let (nr, arg0) = syscall(user_regs(task));
+    if nr < 0 {
+        // Not in a system call: the kernel was entered by an exception.
+        return Op::Fault;
+    }
+    if t.fault.phase != phase::IDLE {
+        return Op::Fault;
+    }
+    of_syscall(nr as u32, compat(task), arg0)
+}
+
+/// Number (negative outside a system call) and first argument.
+#[inline(always)]
+fn syscall(regs: *const u8) -> (i32, u64) {
+    // SAFETY: typed pointers; each architecture's kernel has its own pair of fields, and the
+    // verifier cuts the other branch away.
+    unsafe {
+        if off::REGS_ORIG_AX() != MISSING {
+            let nr = Typed::read::<u64>(regs, off::REGS_ORIG_AX()) as i32;
+            (nr, Typed::read(regs, off::REGS_DI()))
+        } else {
+            let nr = Typed::read::<u32>(regs, off::REGS_SYSCALLNO()) as i32;
+            (nr, Typed::read(regs, off::REGS_ORIG_X0()))
+        }
+    }
+}
+
+/// A 32-bit system call.
+#[inline(always)]
+fn compat(task: *const u8) -> bool {
+    // SAFETY: typed pointer.
+    unsafe {
+        if off::REGS_ORIG_AX() != MISSING {
+            // x86 TS_COMPAT
+            off::THREAD_STATUS() != MISSING
+                && Typed::read::<u32>(task, off::THREAD_STATUS()) & 0x2 != 0
+        } else {
+            // arm64 TIF_32BIT
+            Typed::read::<u64>(task, off::THREAD_FLAGS()) & (1 << 22) != 0
+        }
+    }
+}
+
+#[inline(always)]
+fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
+    if nr >= SYSCALLS {
+        return Op::Other;
+    }
+    let index = if compat { nr + SYSCALLS } else { nr };
+    let Some(raw) = SYSCALL_OPS.get(index) else { return Op::Other };
+    match *raw {
+        syscall_op::CLONE => fork_or_other(arg0),
+        // SAFETY: the helper checks the user address; clone_args.flags is its first member.
+        syscall_op::CLONE3 => {
+            fork_or_other(unsafe { bpf_probe_read_user(arg0 as *const u64) }.unwrap_or(CLONE_VM))
+        }
+        syscall_op::PRCTL => {
+            if arg0 as u32 as u64 == PR_SET_VMA { Op::PrctlVma } else { Op::Other }
+        }
+        raw => Op::from_raw(raw).unwrap_or(Op::Other),
+    }
+}
+
+#[inline(always)]
+fn fork_or_other(flags: u64) -> Op {
+    if flags & CLONE_VM == 0 { Op::Fork } else { Op::Other }
+}

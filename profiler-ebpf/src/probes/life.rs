@@ -1,0 +1,44 @@
+//! `life`: processes come, change and go. In: the sched_process tracepoints. Out: targets follow
+//! their parents, names and address spaces stay true, a dead thread's entry is given up.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use profiler_common::thread::phase;
+
+use super::fault;
+use crate::{
+    emit, filter,
+    globals::off,
+    kernel::{Mem, Typed},
+    thread,
+};
+
+#[btf_tracepoint]
+fn life_fork_tp(ctx: BtfTracePointContext) {
+    let (parent, child): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
+    // SAFETY: typed task pointers.
+    let (from, to): (u32, u32) =
+        unsafe { (Typed::read(parent, off::TASK_TGID()), Typed::read(child, off::TASK_TGID())) };
+    if from != to {
+        filter::follow(from, to);
+    }
+}
+
+#[btf_tracepoint]
+fn life_exec_tp(_ctx: BtfTracePointContext) {
+    if let Some(t) = thread::known() {
+        t.comm = emit::comm();
+        t.fault.phase = phase::IDLE;
+        thread::own_mm_seen(t.tgid);
+    }
+}
+
+#[btf_tracepoint]
+fn life_exit_tp(_ctx: BtfTracePointContext) {
+    if let Some(t) = thread::known() {
+        if t.fault.phase == phase::RETRYING {
+            fault::interrupted(t);
+        }
+        t.comm = emit::comm();
+        t.exited = 1;
+    }
+}

@@ -1,0 +1,8 @@
+//! One signal per file, with the same name on the user side. A file's functions hold the meaning,
+//! the programs at its end only fetch arguments for one rung of the hook ladder.
+
+mod check;
+mod fault;
+mod life;
+mod mmap_lock;
+mod vma_lock;

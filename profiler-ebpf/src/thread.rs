@@ -1,0 +1,87 @@
+//! The thread table: one lookup gives a hook the fault and lock in flight and the thread's counts.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use profiler_common::{thread::Thread, words::Loss};
+
+use crate::{
+    count, emit, filter,
+    globals::off,
+    kernel::{Mem, Typed, task},
+    maps::{MMS, THREADS, ZERO},
+};
+
+#[inline(always)]
+fn ids() -> (u32, u32) {
+    let id = bpf_get_current_pid_tgid();
+    (id as u32, (id >> 32) as u32)
+}
+
+/// The current thread's entry, if it has one.
+#[inline(always)]
+pub fn known() -> Option<&'static mut Thread> {
+    let (tid, _) = ids();
+    let entry = THREADS.get_ptr_mut(&tid)?;
+    // SAFETY: a map value lives while the program runs; only this thread writes to it.
+    Some(unsafe { &mut *entry })
+}
+
+/// The current thread's entry, made at its first event. `mm` is what it works on, 0 for its own.
+/// `None`: not a target, vmascope itself, not armed yet, or no room (counted).
+#[inline(always)]
+pub fn current(mm: u64) -> Option<&'static mut Thread> {
+    let (tid, tgid) = ids();
+    let task = task();
+    if let Some(entry) = THREADS.get_ptr_mut(&tid) {
+        // SAFETY: as in `known`.
+        let t = unsafe { &mut *entry };
+        if t.task == task as u64 {
+            return Some(t);
+        }
+        // The last owner's counts were not read in time; they go, and the loss is told.
+        count::loss(Loss::TidReused);
+        let _ = THREADS.remove(&tid);
+    }
+    if !filter::armed() {
+        return None;
+    }
+    if filter::is_self(tgid) {
+        count::counters(|c| c.own_faults += 1);
+        return None;
+    }
+    if !filter::concerns(tgid, mm) {
+        return None;
+    }
+    let zero = ZERO.get(0)?;
+    if THREADS.insert(&tid, zero, 0).is_err() {
+        count::loss(Loss::MapFull);
+        return None;
+    }
+    let entry = THREADS.get_ptr_mut(&tid)?;
+    // SAFETY: as in `known`.
+    let t = unsafe { &mut *entry };
+    t.task = task as u64;
+    t.tid = tid;
+    t.tgid = tgid;
+    t.comm = emit::comm();
+    if filter::is_target(tgid) {
+        own_mm_seen(tgid);
+    }
+    Some(t)
+}
+
+/// The current thread's own address space, 0 for a kernel thread.
+#[inline(always)]
+pub fn own_mm() -> u64 {
+    // SAFETY: typed pointer, offset of a pointer.
+    unsafe { Typed::read::<u64>(task(), off::TASK_MM()) }
+}
+
+/// Remembers whose the current address space is: at a thread's first event and after exec.
+#[inline(always)]
+pub fn own_mm_seen(tgid: u32) {
+    let mm = own_mm();
+    if mm != 0 {
+        // An LRU insert only fails when another CPU races it to the same key.
+        let _ = MMS.insert(&mm, &tgid, 0);
+    }
+}

@@ -1,0 +1,196 @@
+//! Polls the counters. In: the per-CPU arrays and the thread table. Out: a cumulative Snapshot.
+//! Threads that have exited are taken out of the table and remembered here.
+
+use std::collections::BTreeMap;
+
+use aya::{
+    Ebpf, Pod,
+    maps::{HashMap, MapData, MapError, PerCpuArray},
+    programs::ProgramFd,
+};
+use profiler_common::{
+    agg::{Counters, FaultAgg, LockAgg, LockHist, lock_index},
+    thread,
+    words::{Loss, Mode, Op, Path},
+};
+
+use super::comm;
+use crate::{
+    kernel::{host, prog_info},
+    model::{Snapshot, Thread},
+};
+
+/// Single dead threads remembered; beyond that they are added up per process.
+const DEAD_MAX: usize = 64 * 1024;
+
+pub struct Maps {
+    faults: PerCpuArray<MapData, FaultAgg>,
+    locks: PerCpuArray<MapData, LockAgg>,
+    lock_hists: PerCpuArray<MapData, LockHist>,
+    counters: PerCpuArray<MapData, Counters>,
+    threads: HashMap<MapData, u32, thread::Thread>,
+    /// By (tgid, tid).
+    dead: BTreeMap<(u32, u32), Thread>,
+    programs: Vec<ProgramFd>,
+    armed_ns: u64,
+    vmstat: (u64, u64),
+    cpu_ns: u64,
+}
+
+impl Maps {
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+        Ok(Self {
+            faults: per_cpu(ebpf, "FAULTS")?,
+            locks: per_cpu(ebpf, "LOCKS")?,
+            lock_hists: per_cpu(ebpf, "LOCK_HISTS")?,
+            counters: per_cpu(ebpf, "COUNTERS")?,
+            threads: HashMap::try_from(taken(ebpf, "THREADS")?)?,
+            dead: BTreeMap::new(),
+            programs: program_fds(ebpf),
+            armed_ns: 0,
+            vmstat: (0, 0),
+            cpu_ns: 0,
+        })
+    }
+
+    /// What is system-wide or our own is counted from here.
+    pub fn armed(&mut self, monotonic_ns: u64) {
+        self.armed_ns = monotonic_ns;
+        self.vmstat = host::vmstat_faults();
+        self.cpu_ns = host::own_cpu_ns();
+    }
+
+    pub fn snapshot(&mut self, events_received: u64) -> Result<Snapshot, MapError> {
+        let at_ns = host::clock(libc::CLOCK_MONOTONIC);
+        let mut s = Snapshot { at_ns, duration_ns: at_ns - self.armed_ns, events_received, ..Snapshot::empty() };
+        self.faults(&mut s)?;
+        self.locks(&mut s)?;
+        for c in self.counters.get(&0, 0)?.iter() {
+            add(&mut s.fallbacks, &c.fallbacks);
+            add(&mut s.losses, &c.loss);
+            s.retries += c.retries;
+            s.own_faults += c.own_faults;
+            s.events_emitted += c.emitted;
+        }
+        s.losses[Loss::RecursionMisses as usize] = self.recursion_misses();
+        s.threads = self.threads()?;
+        let (faults, majors) = host::vmstat_faults();
+        s.vmstat_pgfault = faults.saturating_sub(self.vmstat.0);
+        s.vmstat_pgmajfault = majors.saturating_sub(self.vmstat.1);
+        s.own_cpu_ns = host::own_cpu_ns() - self.cpu_ns;
+        s.own_rss_bytes = host::own_rss_bytes();
+        Ok(s)
+    }
+
+    fn faults(&self, s: &mut Snapshot) -> Result<(), MapError> {
+        for path in Path::ALL {
+            let sum = &mut s.faults[*path as usize];
+            for cpu in self.faults.get(&(*path as u32), 0)?.iter() {
+                sum.count += cpu.count;
+                sum.major += cpu.major;
+                add(&mut sum.by_kind, &cpu.by_kind);
+                sum.latency.add_raw(&cpu.latency);
+            }
+        }
+        Ok(())
+    }
+
+    fn locks(&self, s: &mut Snapshot) -> Result<(), MapError> {
+        for mode in Mode::ALL {
+            let side = &mut s.locks[*mode as usize];
+            for cpu in self.lock_hists.get(&(*mode as u32), 0)?.iter() {
+                side.wait.add_raw(&cpu.wait);
+                side.hold.add_raw(&cpu.hold);
+                add(&mut side.decades, &cpu.decades);
+            }
+            for op in Op::ALL {
+                let sum = &mut side.by_op[*op as usize];
+                for cpu in self.locks.get(&lock_index(*mode as u8, *op as u8), 0)?.iter() {
+                    sum.acquired += cpu.acquired;
+                    sum.waits += cpu.waits;
+                    sum.wait_sum_ns += cpu.wait_sum_ns;
+                    sum.wait_max_ns = sum.wait_max_ns.max(cpu.wait_max_ns);
+                    sum.holds += cpu.holds;
+                    sum.hold_sum_ns += cpu.hold_sum_ns;
+                    sum.hold_max_ns = sum.hold_max_ns.max(cpu.hold_max_ns);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The living and the dead, in order of (tgid, tid).
+    fn threads(&mut self) -> Result<Vec<Thread>, MapError> {
+        let raw: Vec<(u32, thread::Thread)> = self.threads.iter().filter_map(Result::ok).collect();
+        let mut living = BTreeMap::<(u32, u32), Thread>::new();
+        for (tid, t) in &raw {
+            let thread = from_raw(t);
+            if t.exited == 0 {
+                living.insert((t.tgid, t.tid), thread);
+            } else {
+                // Fails only if the thread table was emptied meanwhile.
+                let _ = self.threads.remove(tid);
+                self.bury(thread);
+            }
+        }
+        for (key, dead) in &self.dead {
+            living
+                .entry(*key)
+                // A last fault after the exit hook made a new entry of an old thread.
+                .and_modify(|t| {
+                    t.absorb(dead);
+                    t.exited = true;
+                })
+                .or_insert_with(|| dead.clone());
+        }
+        Ok(living.into_values().collect())
+    }
+
+    fn bury(&mut self, thread: Thread) {
+        let key = if self.dead.len() < DEAD_MAX { (thread.tgid, thread.tid) } else { (thread.tgid, thread.tgid) };
+        self.dead.entry(key).and_modify(|t| t.absorb(&thread)).or_insert(thread);
+    }
+
+    /// Runs the kernel skipped because the same program was already running on that CPU.
+    fn recursion_misses(&self) -> u64 {
+        self.programs.iter().filter_map(prog_info::recursion_misses).sum()
+    }
+}
+
+fn program_fds(ebpf: &Ebpf) -> Vec<ProgramFd> {
+    ebpf.programs().filter_map(|(_, p)| p.fd().ok()?.try_clone().ok()).collect()
+}
+
+fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>, MapError> {
+    PerCpuArray::try_from(taken(ebpf, name)?)
+}
+
+/// A map of the object, by name.
+pub fn taken(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
+    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.into() })
+}
+
+fn add<const N: usize>(sum: &mut [u64; N], part: &[u64; N]) {
+    for (sum, part) in sum.iter_mut().zip(part) {
+        *sum += part;
+    }
+}
+
+fn from_raw(t: &thread::Thread) -> Thread {
+    let c = &t.counts;
+    Thread {
+        tid: t.tid,
+        tgid: t.tgid,
+        comm: comm(&t.comm),
+        exited: t.exited != 0,
+        by_path: c.by_path,
+        minor: c.minor,
+        major: c.major,
+        sum_ns: c.sum_ns,
+        max_ns: c.max_ns,
+        log2_us: c.log2_us.map(u64::from),
+        waits: c.waits,
+        wait_sum_ns: c.wait_sum_ns,
+        wait_max_ns: c.wait_max_ns,
+    }
+}

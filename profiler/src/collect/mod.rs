@@ -1,0 +1,14 @@
+//! From the kernel's maps and ring to the model: `ring` turns records into events on a thread of
+//! its own, `maps` polls the counters into a Snapshot. Nothing after this touches the kernel.
+
+mod maps;
+mod ring;
+
+pub use maps::{Maps, taken};
+pub use ring::{Batch, Ring};
+
+/// A NUL-padded name as the kernel keeps it.
+fn comm(raw: &[u8; 16]) -> String {
+    let end = raw.iter().position(|b| *b == 0).unwrap_or(raw.len());
+    String::from_utf8_lossy(&raw[..end]).into_owned()
+}

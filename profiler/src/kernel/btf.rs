@@ -1,0 +1,280 @@
+//! A reader of BTF, the kernel's own description of its types: member offsets, enumerators and
+//! prototypes. In: the bytes of `/sys/kernel/btf/vmlinux` or of a file; they are untrusted, every
+//! read is bounds-checked. Format: Documentation/bpf/btf.rst.
+
+use std::{collections::HashMap, path::Path};
+
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum BtfError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: String, source: std::io::Error },
+    #[error("not BTF: {0}")]
+    Malformed(&'static str),
+}
+
+mod kind {
+    pub const INT: u32 = 1;
+    pub const PTR: u32 = 2;
+    pub const ARRAY: u32 = 3;
+    pub const STRUCT: u32 = 4;
+    pub const UNION: u32 = 5;
+    pub const ENUM: u32 = 6;
+    pub const TYPEDEF: u32 = 8;
+    pub const VOLATILE: u32 = 9;
+    pub const CONST: u32 = 10;
+    pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
+    pub const FUNC_PROTO: u32 = 13;
+    pub const VAR: u32 = 14;
+    pub const DATASEC: u32 = 15;
+    pub const DECL_TAG: u32 = 17;
+    pub const TYPE_TAG: u32 = 18;
+    pub const ENUM64: u32 = 19;
+}
+
+const MAGIC: u16 = 0xeb9f;
+const TYPE_HEADER: usize = 12;
+/// Typedefs and anonymous members nest a few levels in real kernels; a loop in a broken file ends here.
+const MAX_DEPTH: usize = 32;
+
+/// A type's fixed part.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u32,
+    vlen: usize,
+    flag: bool,
+    /// Size, or the type referred to.
+    size_or_type: u32,
+    /// Where the kind's own data begins.
+    body: usize,
+}
+
+pub struct Btf {
+    types: Vec<u8>,
+    strings: Vec<u8>,
+    /// Offset of each type; id 0 is void.
+    offsets: Vec<usize>,
+    /// Named structs, unions, enums, functions and typedefs.
+    named: HashMap<(u32, Vec<u8>), u32>,
+}
+
+impl Btf {
+    pub fn read(path: &Path) -> Result<Self, BtfError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
+        Self::parse(&bytes)
+    }
+
+    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
+        let word = |at| u32_at(bytes, at).ok_or(BtfError::Malformed("header cut short"));
+        let magic = bytes.get(..2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+        if magic != Some(MAGIC) {
+            return Err(BtfError::Malformed("no BTF magic (is it a little-endian BTF file?)"));
+        }
+        let header = word(4)? as usize;
+        let section = |offset: u32, len: u32| {
+            let start = header.checked_add(offset as usize)?;
+            bytes.get(start..start.checked_add(len as usize)?)
+        };
+        let types = section(word(8)?, word(12)?).ok_or(BtfError::Malformed("types cut short"))?;
+        let strings = section(word(16)?, word(20)?).ok_or(BtfError::Malformed("strings cut short"))?;
+        let mut btf = Self {
+            types: types.to_vec(),
+            strings: strings.to_vec(),
+            offsets: vec![0],
+            named: HashMap::new(),
+        };
+        btf.index()?;
+        Ok(btf)
+    }
+
+    fn index(&mut self) -> Result<(), BtfError> {
+        let mut at = 0;
+        while at < self.types.len() {
+            let t = self.type_at(at).ok_or(BtfError::Malformed("a type is cut short"))?;
+            let body = match t.kind {
+                kind::INT | kind::VAR | kind::DECL_TAG => 4,
+                kind::ARRAY => 12,
+                kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * t.vlen,
+                kind::ENUM | kind::FUNC_PROTO => 8 * t.vlen,
+                0..=kind::ENUM64 => 0,
+                _ => return Err(BtfError::Malformed("a kind of type newer than this reader")),
+            };
+            let id = self.offsets.len() as u32;
+            self.offsets.push(at);
+            if matches!(
+                t.kind,
+                kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FUNC | kind::TYPEDEF
+            ) && t.name != 0
+            {
+                let group = if t.kind == kind::ENUM64 { kind::ENUM } else { t.kind };
+                let name = self.string(t.name).to_vec();
+                self.named.entry((group, name)).or_insert(id);
+            }
+            at = t.body + body;
+        }
+        Ok(())
+    }
+
+    fn type_at(&self, at: usize) -> Option<Type> {
+        let info = u32_at(&self.types, at + 4)?;
+        Some(Type {
+            name: u32_at(&self.types, at)?,
+            kind: (info >> 24) & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            flag: info >> 31 != 0,
+            size_or_type: u32_at(&self.types, at + 8)?,
+            body: at + TYPE_HEADER,
+        })
+    }
+
+    fn by_id(&self, id: u32) -> Option<Type> {
+        if id == 0 {
+            return None;
+        }
+        self.type_at(*self.offsets.get(id as usize)?)
+    }
+
+    fn string(&self, at: u32) -> &[u8] {
+        let tail = self.strings.get(at as usize..).unwrap_or_default();
+        tail.split(|b| *b == 0).next().unwrap_or_default()
+    }
+
+    fn find(&self, group: u32, name: &str) -> Option<Type> {
+        self.by_id(*self.named.get(&(group, name.as_bytes().to_vec()))?)
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, id: u32) -> Option<Type> {
+        let mut t = self.by_id(id)?;
+        for _ in 0..MAX_DEPTH {
+            match t.kind {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    t = self.by_id(t.size_or_type)?;
+                }
+                _ => return Some(t),
+            }
+        }
+        None
+    }
+
+    /// Byte offset of `"struct.member[.member]"`. `None` where a part is missing, or a bit-field.
+    pub fn offset(&self, path: &str) -> Option<u32> {
+        let mut parts = path.split('.');
+        let name = parts.next()?;
+        let mut t = self.find(kind::STRUCT, name).or_else(|| self.find(kind::UNION, name))?;
+        let mut bits = 0;
+        for part in parts {
+            let (offset, id) = self.member(t, part.as_bytes(), 0)?;
+            bits += offset;
+            t = self.resolve(id)?;
+        }
+        (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// Bit offset and type of a member, looked for inside anonymous members too.
+    fn member(&self, t: Type, name: &[u8], depth: usize) -> Option<(u32, u32)> {
+        if depth > MAX_DEPTH || !matches!(t.kind, kind::STRUCT | kind::UNION) {
+            return None;
+        }
+        (0..t.vlen).find_map(|i| {
+            let at = t.body + 12 * i;
+            let (member, id) = (u32_at(&self.types, at)?, u32_at(&self.types, at + 4)?);
+            let raw = u32_at(&self.types, at + 8)?;
+            // With the flag, the top byte is a bit-field's width.
+            let bits = if t.flag { raw & 0x00ff_ffff } else { raw };
+            if member == 0 {
+                let (inner, id) = self.member(self.resolve(id)?, name, depth + 1)?;
+                return Some((bits + inner, id));
+            }
+            (self.string(member) == name).then_some((bits, id))
+        })
+    }
+
+    /// The value of an enumerator, its low 32 bits.
+    pub fn enumerator(&self, name: &str, enumerator: &str) -> Option<u32> {
+        let t = self.find(kind::ENUM, name)?;
+        let step = if t.kind == kind::ENUM64 { 12 } else { 8 };
+        (0..t.vlen).find_map(|i| {
+            let at = t.body + step * i;
+            (self.string(u32_at(&self.types, at)?) == enumerator.as_bytes())
+                .then(|| u32_at(&self.types, at + 4))?
+        })
+    }
+
+    /// How many parameters a kernel function has; `None` if there is no such function.
+    pub fn params(&self, function: &str) -> Option<usize> {
+        let t = self.find(kind::FUNC, function)?;
+        Some(self.by_id(t.size_or_type)?.vlen)
+    }
+
+    /// How many arguments a tracepoint passes; `None` if there is no such tracepoint.
+    pub fn tracepoint_args(&self, tracepoint: &str) -> Option<usize> {
+        // typedef void (*btf_trace_NAME)(void *data, ...): the first parameter is not an argument.
+        let t = self.find(kind::TYPEDEF, &format!("btf_trace_{tracepoint}"))?;
+        let pointer = self.by_id(t.size_or_type)?;
+        if pointer.kind != kind::PTR {
+            return None;
+        }
+        self.resolve(pointer.size_or_type)?.vlen.checked_sub(1)
+    }
+
+    /// The name of a member's struct type behind typedefs, e.g. `seqcount`.
+    pub fn member_type(&self, path: &str) -> Option<String> {
+        let (owner, member) = path.rsplit_once('.')?;
+        let t = self.find(kind::STRUCT, owner)?;
+        let (_, id) = self.member(t, member.as_bytes(), 0)?;
+        let t = self.resolve(id)?;
+        Some(String::from_utf8_lossy(self.string(t.name)).into_owned())
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    let b = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Option<Btf> {
+        // Absent on a kernel without BTF; the lab reads eight kernels' own.
+        Btf::read(Path::new("/sys/kernel/btf/vmlinux")).ok()
+    }
+
+    #[test]
+    fn members_enumerators_and_prototypes_of_the_running_kernel() {
+        let Some(btf) = host() else {
+            eprintln!("skipped: this kernel has no BTF");
+            return;
+        };
+        assert_eq!(btf.offset("vm_area_struct.vm_start"), Some(0));
+        assert_eq!(btf.offset("vm_area_struct.vm_mm"), Some(16));
+        assert!(btf.offset("mm_struct.mmap_lock").is_some(), "inside an anonymous struct");
+        assert_eq!(btf.offset("vm_area_struct.no_such_member"), None);
+        assert_eq!(btf.enumerator("fault_flag", "FAULT_FLAG_TRIED"), Some(0x20));
+        assert_eq!(btf.enumerator("vm_fault_reason", "VM_FAULT_RETRY"), Some(0x400));
+        assert_eq!(btf.params("handle_mm_fault"), Some(4));
+        assert_eq!(btf.tracepoint_args("sched_switch"), Some(4));
+        assert_eq!(btf.tracepoint_args("no_such_tracepoint"), None);
+    }
+
+    #[test]
+    fn broken_input_is_an_error_not_a_panic() {
+        assert!(Btf::parse(b"").is_err());
+        assert!(Btf::parse(b"\x9f\xeb\x01\x00").is_err());
+        assert!(Btf::parse(&[0xff; 4096]).is_err());
+        if let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") {
+            for cut in [8, 24, 25, 100, bytes.len() / 2, bytes.len() - 1] {
+                let _ = Btf::parse(&bytes[..cut]);
+            }
+            let mut bad = bytes[..200_000.min(bytes.len())].to_vec();
+            bad[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+            assert!(Btf::parse(&bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What this kernel is like, decided by its BTF and never by its version: vendors backport.
+
+use profiler_common::config::MISSING;
+
+use super::btf::Btf;
+
+/// How a VMA is locked (mm/mmap_lock.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmaLock {
+    /// Before 6.4: there is only `mmap_lock`.
+    None,
+    /// 6.4 to 6.14: an rwsem beside the VMA.
+    Rwsem,
+    /// From 6.15: `vm_refcnt`.
+    Refcount,
+}
+
+impl VmaLock {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Rwsem => "rwsem",
+            Self::Refcount => "refcount",
+        }
+    }
+}
+
+macro_rules! fields_table {
+    ($(($global:ident, $path:literal)),+ $(,)?) => {
+        const FIELDS: &[(&str, &str)] = &[$((stringify!($global), $path)),+];
+    };
+}
+macro_rules! enums_table {
+    ($(($global:ident, $name:literal, $enumerator:literal)),+ $(,)?) => {
+        const ENUMS: &[(&str, &str, &str)] = &[$((stringify!($global), $name, $enumerator)),+];
+    };
+}
+profiler_common::kernel_fields!(fields_table);
+profiler_common::kernel_enums!(enums_table);
+
+/// Fields the core cannot do without; the others take a signal with them.
+const REQUIRED: &[&str] = &[
+    "VMA_START", "VMA_END", "VMA_FLAGS", "VMA_FILE", "MM_MMAP_LOCK", "FILE_INODE", "INODE_SB",
+    "INODE_MODE", "SB_MAGIC", "TASK_PID", "TASK_TGID", "TASK_COMM", "TASK_MM", "TASK_FLAGS",
+];
+
+pub struct Facts {
+    btf: Btf,
+    pub vma_lock: VmaLock,
+    /// The `mmap_lock` tracepoints pass `memcg_path`, and format it under a global lock for
+    /// every event (mm/mmap_lock.c of 6.1 and 6.12).
+    pub memcg_path: bool,
+}
+
+impl Facts {
+    pub fn new(btf: Btf) -> Self {
+        let vma_lock = if btf.enumerator("fault_flag", "FAULT_FLAG_VMA_LOCK").is_none() {
+            VmaLock::None
+        } else if btf.offset("vm_area_struct.vm_refcnt").is_some() {
+            VmaLock::Refcount
+        } else {
+            VmaLock::Rwsem
+        };
+        let memcg_path = btf.tracepoint_args("mmap_lock_start_locking") == Some(3);
+        Self { btf, vma_lock, memcg_path }
+    }
+
+    /// Every global of the kernel side that describes the kernel, by name.
+    pub fn globals(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let fields = FIELDS.iter().map(|(global, path)| (*global, self.btf.offset(path)));
+        let enums = ENUMS.iter().map(|(global, e, name)| (*global, self.btf.enumerator(e, name)));
+        fields.chain(enums).map(|(global, value)| (global, value.unwrap_or(MISSING)))
+    }
+
+    /// Required fields this kernel's BTF lacks.
+    pub fn missing(&self) -> Vec<&'static str> {
+        FIELDS
+            .iter()
+            .filter(|(global, path)| REQUIRED.contains(global) && self.btf.offset(path).is_none())
+            .map(|(_, path)| *path)
+            .collect()
+    }
+
+    pub fn params(&self, function: &str) -> Option<usize> {
+        self.btf.params(function)
+    }
+
+    pub fn tracepoint(&self, name: &str) -> bool {
+        self.btf.tracepoint_args(name).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_what_is_required() {
+        let Ok(btf) = Btf::read(Path::new("/sys/kernel/btf/vmlinux")) else {
+            eprintln!("skipped: this kernel has no BTF");
+            return;
+        };
+        let facts = Facts::new(btf);
+        assert_eq!(facts.missing(), Vec::<&str>::new());
+        let regs = ["REGS_ORIG_AX", "REGS_SYSCALLNO"];
+        let known = facts.globals().filter(|(g, v)| regs.contains(g) && *v != MISSING).count();
+        assert_eq!(known, 1, "one architecture's registers, not both");
+    }
+}

@@ -1,0 +1,101 @@
+//! The machine, as the head of every report names it.
+
+use std::{ffi::CStr, fs};
+
+use crate::model::Host;
+
+pub fn host() -> Host {
+    // SAFETY: utsname is plain bytes, and uname fills it.
+    let mut uts: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid pointer to a utsname.
+    unsafe { libc::uname(&raw mut uts) };
+    // SAFETY: uname terminates its strings.
+    let text = |field: &[libc::c_char]| unsafe { CStr::from_ptr(field.as_ptr()) }.to_string_lossy().into_owned();
+    Host {
+        name: text(&uts.nodename),
+        kernel: text(&uts.release),
+        arch: text(&uts.machine),
+        page_size: sysconf(libc::_SC_PAGESIZE),
+        cpus: sysconf(libc::_SC_NPROCESSORS_ONLN) as u32,
+    }
+}
+
+fn sysconf(name: libc::c_int) -> u64 {
+    // SAFETY: no pointers.
+    u64::try_from(unsafe { libc::sysconf(name) }).unwrap_or(0)
+}
+
+/// A clock's time in ns.
+pub fn clock(id: libc::clockid_t) -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid pointer to a timespec.
+    unsafe { libc::clock_gettime(id, &raw mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+/// `pgfault` and `pgmajfault` of `/proc/vmstat`.
+pub fn vmstat_faults() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let value = |name: &str| {
+        text.lines()
+            .filter_map(|line| line.split_once(' '))
+            .find(|(key, _)| *key == name)
+            .and_then(|(_, value)| value.parse().ok())
+            .unwrap_or(0)
+    };
+    (value("pgfault"), value("pgmajfault"))
+}
+
+/// This process's CPU time so far.
+pub fn own_cpu_ns() -> u64 {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+pub fn own_rss_bytes() -> u64 {
+    // Field 2 of /proc/self/statm: resident pages. `self` is the one process whose locks may be taken.
+    fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|s| s.split(' ').nth(1)?.parse::<u64>().ok())
+        .unwrap_or(0)
+        * sysconf(libc::_SC_PAGESIZE)
+}
+
+/// Milliseconds since this process was started (field 22 of /proc/self/stat, in clock ticks).
+pub fn since_exec_ms() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name in field 2 may hold spaces; fields are counted from behind it.
+    let start = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.split(' ').nth(19)?.parse::<u64>().ok())
+        .unwrap_or(0);
+    let ticks = sysconf(libc::_SC_CLK_TCK).max(1);
+    clock(libc::CLOCK_BOOTTIME) as f64 / 1e6 - start as f64 * 1e3 / ticks as f64
+}
+
+/// The kernel's `online` list of CPUs, e.g. `0-3,6`.
+pub fn online_cpus() -> Vec<u32> {
+    let text = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    cpu_list(text.trim())
+}
+
+fn cpu_list(text: &str) -> Vec<u32> {
+    text.split(',')
+        .filter_map(|part| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        })
+        .flatten()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists() {
+        assert_eq!(cpu_list("0"), [0]);
+        assert_eq!(cpu_list("0-2,5"), [0, 1, 2, 5]);
+        assert_eq!(cpu_list(""), Vec::<u32>::new());
+    }
+}

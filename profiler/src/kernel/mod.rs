@@ -1,0 +1,9 @@
+//! Facts about the running kernel, read before anything is loaded.
+
+pub mod btf;
+pub mod facts;
+pub mod host;
+pub mod prog_info;
+pub mod syscalls;
+
+pub use facts::{Facts, VmaLock};

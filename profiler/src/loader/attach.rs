@@ -1,0 +1,81 @@
+//! Loads and attaches the programs of the ladder's present rungs, one by one: the kernel's own
+//! refusal is what is told to the user.
+
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, Program, ProgramError,
+        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+    },
+};
+
+use super::hooks::{Attach, Failed, Ladder};
+use crate::kernel::host;
+
+/// Attaches every rung; gives back the groups whose rung would not.
+pub fn all(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder) -> Vec<Failed> {
+    let mut failed = Vec::new();
+    for (group, rung) in ladder.rungs() {
+        for (program, attach) in rung.programs {
+            if let Err(e) = one(ebpf, btf, program, *attach) {
+                failed.push(Failed { group, why: brief(&e) });
+                break;
+            }
+        }
+    }
+    failed
+}
+
+fn one(ebpf: &mut Ebpf, btf: &Btf, name: &str, attach: Attach) -> Result<(), ProgramError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+    match attach {
+        Attach::TpBtf(tracepoint) => {
+            let p: &mut BtfTracePoint = program.try_into()?;
+            p.load(tracepoint, btf)?;
+            p.attach().map(drop)
+        }
+        Attach::FEntry(function) => {
+            let p: &mut FEntry = program.try_into()?;
+            p.load(function, btf)?;
+            p.attach().map(drop)
+        }
+        Attach::FExit(function) => {
+            let p: &mut FExit = program.try_into()?;
+            p.load(function, btf)?;
+            p.attach().map(drop)
+        }
+        Attach::KProbe(function) => {
+            let p: &mut KProbe = program.try_into()?;
+            p.load()?;
+            p.attach(function, 0).map(drop)
+        }
+        Attach::MinorFaults => software_event(program, SoftwareEvent::PageFaultsMin),
+        Attach::MajorFaults => software_event(program, SoftwareEvent::PageFaultsMaj),
+    }
+}
+
+fn software_event(program: &mut Program, event: SoftwareEvent) -> Result<(), ProgramError> {
+    let p: &mut PerfEvent = program.try_into()?;
+    p.load()?;
+    for cpu in host::online_cpus() {
+        p.attach(
+            PerfEventConfig::Software(event),
+            PerfEventScope::AllProcessesOneCpu { cpu },
+            SamplePolicy::Period(1),
+            false,
+        )?;
+    }
+    Ok(())
+}
+
+/// The innermost cause on one line; the verifier's log stays out of it.
+fn brief(e: &ProgramError) -> String {
+    if std::env::var_os("VMASCOPE_VERIFIER_LOG").is_some() {
+        return format!("{e:?}");
+    }
+    match e {
+        ProgramError::LoadError { io_error, .. } => format!("load: {io_error}"),
+        ProgramError::SyscallError(e) => format!("{}: {}", e.call, e.io_error),
+        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}

@@ -1,0 +1,51 @@
+//! The read-only globals and the maps that are filled before arming.
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap},
+};
+
+use super::{
+    LoadError, Request,
+    hooks::{Attach, Group, HookChoice, Ladder},
+};
+use crate::kernel::{Facts, syscalls};
+
+/// Every global the kernel side declares, by name.
+pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'static str, u32)> {
+    let fault = ladder.rung(Group::Fault);
+    let has = |wanted: Attach| fault.is_some_and(|r| r.programs.iter().any(|(_, a)| *a == wanted));
+    let options = [
+        ("SELF_TGID", std::process::id()),
+        ("TARGETED", u32::from(request.targets.is_some())),
+        ("FOLLOW", u32::from(request.follow)),
+        ("MIN_US", request.min_us),
+        ("SAMPLE", request.sample.max(1)),
+        ("LOCKS_ALL", u32::from(ladder.rung(Group::MmapLockEvents).is_some())),
+        ("MMAP_TP_SHIFT", u32::from(facts.memcg_path)),
+        (
+            "SLOWPATH",
+            u32::from(ladder.rung(Group::MmapLockWait).is_some_and(|r| r.kind == HookChoice::Fentry)),
+        ),
+        ("FAULT_EVENTS", u32::from(has(Attach::MinorFaults))),
+        ("FAULT_ENTRY", u32::from(fault.is_some_and(|r| r.kind < HookChoice::Tracepoint))),
+    ];
+    facts.globals().chain(options).collect()
+}
+
+pub fn fill_maps(ebpf: &mut Ebpf, request: &Request) -> Result<(), LoadError> {
+    let missing = |name: &str| LoadError::Kernel(format!("map {name} is not in the object"));
+    let map = ebpf.map_mut("SYSCALL_OPS").ok_or_else(|| missing("SYSCALL_OPS"))?;
+    let mut ops = Array::<_, u8>::try_from(map)?;
+    for (nr, op) in (0..).zip(syscalls::table(std::env::consts::ARCH)) {
+        ops.set(nr, op, 0)?;
+    }
+    if let Some(targets) = &request.targets {
+        let map = ebpf.map_mut("TARGETS").ok_or_else(|| missing("TARGETS"))?;
+        let mut table = HashMap::<_, u32, u32>::try_from(map)?;
+        for tgid in targets {
+            table.insert(tgid, 1, 0)?;
+        }
+    }
+    Ok(())
+}

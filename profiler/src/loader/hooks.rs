@@ -1,0 +1,314 @@
+//! The hook ladder: for each group of programs the rungs from best to worst. One table; a new hook
+//! is a line here and a program of that name in profiler-ebpf.
+
+use crate::kernel::{Facts, VmaLock};
+
+use super::LoadError;
+
+/// `--hooks`: where the ladder is entered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HookChoice {
+    #[default]
+    Auto,
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+/// How a program is attached, and to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    TpBtf(&'static str),
+    FEntry(&'static str),
+    FExit(&'static str),
+    KProbe(&'static str),
+    /// `PERF_COUNT_SW_PAGE_FAULTS_MIN`, period 1, on every CPU.
+    MinorFaults,
+    MajorFaults,
+}
+
+/// Programs that are attached together or not at all.
+#[derive(Debug)]
+pub struct Rung {
+    pub kind: HookChoice,
+    /// As shown to the user.
+    pub name: &'static str,
+    pub programs: &'static [(&'static str, Attach)],
+    /// Functions with the number of parameters the programs expect.
+    pub functions: &'static [(&'static str, usize)],
+}
+
+/// What is measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Life,
+    MmapLockEvents,
+    MmapLockWait,
+    VmaLock,
+    Fault,
+}
+
+impl Group {
+    /// Those that must work, or nothing can be told.
+    pub fn required(self) -> bool {
+        matches!(self, Self::Life | Self::Fault)
+    }
+}
+
+use Attach::{FEntry, FExit, KProbe, MajorFaults, MinorFaults, TpBtf};
+
+/// In order of attaching.
+static GROUPS: &[(Group, &[Rung])] = &[
+    (
+        Group::Life,
+        &[Rung {
+            kind: HookChoice::Tracepoint,
+            name: "tp_btf sched_process_{fork,exec,exit}",
+            programs: &[
+                ("life_fork_tp", TpBtf("sched_process_fork")),
+                ("life_exec_tp", TpBtf("sched_process_exec")),
+                ("life_exit_tp", TpBtf("sched_process_exit")),
+            ],
+            functions: &[],
+        }],
+    ),
+    (
+        Group::MmapLockEvents,
+        &[Rung {
+            kind: HookChoice::Tracepoint,
+            name: "tp_btf mmap_lock_{start_locking,acquire_returned,released}",
+            programs: &[
+                ("mmap_release_tp", TpBtf("mmap_lock_released")),
+                ("mmap_acquire_tp", TpBtf("mmap_lock_acquire_returned")),
+                ("mmap_start_tp", TpBtf("mmap_lock_start_locking")),
+            ],
+            functions: &[],
+        }],
+    ),
+    (
+        Group::MmapLockWait,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit rwsem_down_{read,write}_slowpath",
+                programs: &[
+                    ("rwsem_read_out", FExit("rwsem_down_read_slowpath")),
+                    ("rwsem_write_out", FExit("rwsem_down_write_slowpath")),
+                    ("rwsem_read_in", FEntry("rwsem_down_read_slowpath")),
+                    ("rwsem_write_in", FEntry("rwsem_down_write_slowpath")),
+                ],
+                functions: &[("rwsem_down_read_slowpath", 3), ("rwsem_down_write_slowpath", 2)],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf contention_{begin,end}",
+                programs: &[
+                    ("lock_end_tp", TpBtf("contention_end")),
+                    ("lock_begin_tp", TpBtf("contention_begin")),
+                ],
+                functions: &[],
+            },
+        ],
+    ),
+    (
+        Group::VmaLock,
+        &[Rung {
+            kind: HookChoice::Fentry,
+            name: "fexit lock_vma_under_rcu",
+            programs: &[("vma_lock_exit", FExit("lock_vma_under_rcu"))],
+            functions: &[("lock_vma_under_rcu", 2)],
+        }],
+    ),
+    (
+        Group::Fault,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit handle_mm_fault",
+                programs: &[
+                    ("fault_exit", FExit("handle_mm_fault")),
+                    ("fault_lock", FEntry("lock_mm_and_find_vma")),
+                    ("fault_entry", FEntry("handle_mm_fault")),
+                ],
+                functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe handle_mm_fault + perf_event page-faults",
+                programs: &[
+                    ("fault_minor_ev", MinorFaults),
+                    ("fault_major_ev", MajorFaults),
+                    ("fault_lock_kp", KProbe("lock_mm_and_find_vma")),
+                    ("fault_entry_kp", KProbe("handle_mm_fault")),
+                ],
+                functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf page_fault_{user,kernel} + perf_event page-faults",
+                programs: &[
+                    ("fault_minor_ev", MinorFaults),
+                    ("fault_major_ev", MajorFaults),
+                    ("fault_kernel_tp", TpBtf("page_fault_kernel")),
+                    ("fault_user_tp", TpBtf("page_fault_user")),
+                ],
+                functions: &[],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "perf_event page-faults",
+                programs: &[("fault_minor_ev", MinorFaults), ("fault_major_ev", MajorFaults)],
+                functions: &[],
+            },
+        ],
+    ),
+];
+
+/// Where a group stands.
+struct Position {
+    group: Group,
+    /// Those worth trying here, best first.
+    rungs: Vec<&'static Rung>,
+    /// The one in use; beyond the last: nothing worked.
+    at: usize,
+    /// Why better ones are not in use.
+    passed: Vec<String>,
+}
+
+pub struct Ladder {
+    positions: Vec<Position>,
+}
+
+/// A group, the rung it ended on (if any), and why not a better one.
+pub struct Choice {
+    pub group: Group,
+    pub rung: Option<&'static Rung>,
+    pub reason: String,
+}
+
+pub struct Chosen(Vec<Choice>);
+
+impl Chosen {
+    pub fn of(&self, group: Group) -> Option<&Choice> {
+        self.0.iter().find(|c| c.group == group)
+    }
+
+    pub fn rung(&self, group: Group) -> Option<&'static Rung> {
+        self.of(group)?.rung
+    }
+
+    pub fn reason(&self, group: Group) -> &str {
+        self.of(group).map_or("", |c| &c.reason)
+    }
+}
+
+/// A rung that would not attach.
+pub struct Failed {
+    pub group: Group,
+    pub why: String,
+}
+
+impl Ladder {
+    pub fn new(facts: &Facts, choice: HookChoice, mmap_lock_all: bool) -> Self {
+        let positions = GROUPS
+            .iter()
+            .map(|(group, rungs)| {
+                let (mut worth, mut passed) = (Vec::new(), Vec::new());
+                for rung in *rungs {
+                    match unsuitable(*group, rung, rungs, facts, choice, mmap_lock_all) {
+                        None => worth.push(rung),
+                        Some(why) if worth.is_empty() => passed.push(format!("{}: {why}", rung.name)),
+                        Some(_) => {}
+                    }
+                }
+                Position { group: *group, rungs: worth, at: 0, passed }
+            })
+            .collect();
+        Self { positions }
+    }
+
+    /// What is to be attached now.
+    pub fn rungs(&self) -> impl Iterator<Item = (Group, &'static Rung)> {
+        self.positions.iter().filter_map(|p| Some((p.group, *p.rungs.get(p.at)?)))
+    }
+
+    pub fn rung(&self, group: Group) -> Option<&'static Rung> {
+        self.rungs().find(|(g, _)| *g == group).map(|(_, rung)| rung)
+    }
+
+    /// One rung down for a group that failed.
+    pub fn descend(&mut self, failed: Failed) {
+        if let Some(p) = self.positions.iter_mut().find(|p| p.group == failed.group) {
+            if let Some(rung) = p.rungs.get(p.at) {
+                p.passed.push(format!("{}: {}", rung.name, failed.why));
+            }
+            p.at += 1;
+        }
+    }
+
+    /// A group nothing can be told without has run out of rungs.
+    pub fn check(&self) -> Result<(), LoadError> {
+        match self.positions.iter().find(|p| p.group.required() && p.at >= p.rungs.len()) {
+            None => Ok(()),
+            Some(p) => Err(LoadError::Kernel(format!("no hook for page faults works on this kernel: {}", p.passed.join("; ")))),
+        }
+    }
+
+    pub fn chosen(self) -> Chosen {
+        Chosen(
+            self.positions
+                .into_iter()
+                .map(|p| Choice { group: p.group, rung: p.rungs.get(p.at).copied(), reason: p.passed.join("; ") })
+                .collect(),
+        )
+    }
+}
+
+/// Why a rung need not be tried.
+fn unsuitable(
+    group: Group,
+    rung: &Rung,
+    rungs: &[Rung],
+    facts: &Facts,
+    choice: HookChoice,
+    mmap_lock_all: bool,
+) -> Option<String> {
+    if group == Group::VmaLock && facts.vma_lock == VmaLock::None {
+        return Some("this kernel has no per-VMA locks".into());
+    }
+    if group == Group::MmapLockEvents && !mmap_lock_all {
+        return Some("left out by --mmap-lock contended, the default where the tracepoints format a cgroup path under a global lock".into());
+    }
+    let forced_better = choice == HookChoice::Fentry
+        && rung.kind > HookChoice::Fentry
+        && rungs.iter().any(|r| r.kind == HookChoice::Fentry);
+    if rung.kind < choice || forced_better {
+        return Some("left out by --hooks".into());
+    }
+    for (function, params) in rung.functions {
+        match facts.params(function) {
+            None => return Some(format!("this kernel has no {function}")),
+            Some(n) if n != *params => return Some(format!("{function} takes {n} parameters here, not {params}")),
+            Some(_) => {}
+        }
+    }
+    rung.programs.iter().find_map(|(_, attach)| match attach {
+        TpBtf(name) if !facts.tracepoint(name) => Some(format!("this kernel has no tracepoint {name}")),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_is_named_as_the_kernel_can_show_it() {
+        // BPF_OBJ_NAME_LEN, terminator included.
+        for (_, rungs) in GROUPS {
+            for (name, _) in rungs.iter().flat_map(|r| r.programs) {
+                assert!(name.len() < 16, "{name} would be cut");
+            }
+        }
+    }
+}

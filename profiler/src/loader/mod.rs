@@ -1,0 +1,119 @@
+//! Puts the programs into the kernel. In: what was asked (`Request`) and what the kernel is like
+//! (`Facts`). Out: `Loaded`: maps, links, and for every signal the hook that serves it and why.
+//!
+//! Which hook works is judged by attaching it, never by version. The programs' read-only globals
+//! depend on the choice, so a rung that fails means loading afresh with the next one.
+
+pub mod hooks;
+mod attach;
+mod check;
+mod globals;
+pub mod signals;
+
+use aya::{Btf, Ebpf};
+use thiserror::Error;
+
+pub use hooks::{Group, HookChoice};
+
+use crate::kernel::Facts;
+
+#[derive(Debug, Error)]
+pub enum LoadError {
+    #[error("{0}")]
+    NotPermitted(String),
+    #[error("{0}")]
+    Kernel(String),
+    #[error("the eBPF object could not be loaded: {0}")]
+    Object(#[from] aya::EbpfError),
+    #[error("{0}")]
+    Map(#[from] aya::maps::MapError),
+}
+
+/// What the user asked for, as far as the kernel side needs it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub hooks: HookChoice,
+    /// `None`: whatever the tracepoint's cost on this kernel suggests.
+    pub mmap_lock_all: Option<bool>,
+    /// Only these processes and, where `follow` is set, their children.
+    pub targets: Option<Vec<u32>>,
+    pub follow: bool,
+    pub min_us: u32,
+    pub sample: u32,
+}
+
+pub struct Loaded {
+    pub ebpf: Ebpf,
+    pub chosen: hooks::Chosen,
+    pub mmap_lock_all: bool,
+}
+
+const NOT_PERMITTED: &str =
+    "not permitted to load eBPF programs: run as root, or with CAP_BPF and CAP_PERFMON";
+
+/// The object built from `profiler-ebpf` for this architecture.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vmascope-ebpf"));
+
+/// Loads and attaches everything; nothing is recorded until `arm`.
+pub fn load(facts: &Facts, btf: &Btf, request: &Request) -> Result<Loaded, LoadError> {
+    let missing = facts.missing();
+    if !missing.is_empty() {
+        return Err(LoadError::Kernel(format!(
+            "this kernel's BTF lacks {}: give a matching one with --btf",
+            missing.join(", ")
+        )));
+    }
+    let mmap_lock_all = request.mmap_lock_all.unwrap_or(!facts.memcg_path);
+    let mut ladder = hooks::Ladder::new(facts, request.hooks, mmap_lock_all);
+    ladder.check()?;
+    loop {
+        let globals = globals::values(facts, &ladder, request);
+        let mut loader = aya::EbpfLoader::new();
+        loader.btf(Some(btf));
+        for (name, value) in &globals {
+            loader.override_global(name, value, true);
+        }
+        let mut ebpf = loader.load(OBJECT).map_err(permission)?;
+        check::run(&mut ebpf)?;
+        let failed = attach::all(&mut ebpf, btf, &ladder);
+        if failed.is_empty() {
+            globals::fill_maps(&mut ebpf, request)?;
+            let mmap_lock_all = ladder.rung(Group::MmapLockEvents).is_some();
+            return Ok(Loaded { ebpf, chosen: ladder.chosen(), mmap_lock_all });
+        }
+        failed.into_iter().for_each(|f| ladder.descend(f));
+        ladder.check()?;
+    }
+}
+
+/// From here on things are counted.
+pub fn arm(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    let map = ebpf.map_mut("ARMED").ok_or_else(|| LoadError::Kernel("map ARMED is not in the object".into()))?;
+    let mut armed = aya::maps::Array::<_, u32>::try_from(map)?;
+    Ok(armed.set(0, 1, 0)?)
+}
+
+/// EPERM has one remedy, whatever refused.
+fn permission(e: aya::EbpfError) -> LoadError {
+    let mut cause: Option<&dyn std::error::Error> = Some(&e);
+    while let Some(c) = cause {
+        if let Some(io) = c.downcast_ref::<std::io::Error>()
+            && io.kind() == std::io::ErrorKind::PermissionDenied
+        {
+            return LoadError::NotPermitted(NOT_PERMITTED.into());
+        }
+        cause = c.source();
+    }
+    LoadError::Object(e)
+}
+
+/// A program the verifier, or a security module, would not have.
+fn load_refused(name: &str, e: &aya::programs::ProgramError) -> LoadError {
+    if let aya::programs::ProgramError::LoadError { io_error, verifier_log } = e {
+        if io_error.kind() == std::io::ErrorKind::PermissionDenied {
+            return LoadError::NotPermitted(NOT_PERMITTED.into());
+        }
+        return LoadError::Kernel(format!("the kernel refused program {name}: {io_error}: {verifier_log}"));
+    }
+    LoadError::Kernel(format!("the kernel refused program {name}: {e}"))
+}

@@ -1,0 +1,131 @@
+//! One run of the probes: the only place that knows the whole way from a request to snapshots.
+//! `start` loads, attaches and checks; `arm` begins counting; `stop` ends it.
+
+use std::{
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+
+use aya::{Btf, maps::RingBuf};
+use thiserror::Error;
+
+use crate::{
+    collect::{Batch, Maps, Ring},
+    kernel::{
+        Facts,
+        btf::{self, BtfError},
+        host,
+        prog_info::map_memlock,
+    },
+    loader::{self, LoadError, Loaded, Request, signals},
+    model::{Session, Snapshot, session::SCHEMA},
+};
+
+const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+#[derive(Debug, Error)]
+pub enum SessionError {
+    #[error("{path}: {source}: this kernel has no BTF of its own: give a matching one with --btf FILE")]
+    NoBtf { path: PathBuf, source: BtfError },
+    #[error("cannot use the BTF in {path}: {why}")]
+    BadBtf { path: PathBuf, why: String },
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("cannot read the counters: {0}")]
+    Counters(#[from] aya::maps::MapError),
+    #[error("cannot start the ring thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// What `Session` says beside what the loader finds out.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub request: Request,
+    pub btf: Option<PathBuf>,
+    /// In words: `system`, `pid 1,2`, `cmd: ls -l`.
+    pub target: String,
+    pub interval_ms: u64,
+}
+
+pub struct Live {
+    loaded: Loaded,
+    maps: Maps,
+    ring: Ring,
+    pub session: Session,
+}
+
+/// Loads and attaches; nothing is counted yet.
+pub fn start(asked: &Asked) -> Result<Live, SessionError> {
+    let path = asked.btf.as_deref().unwrap_or(Path::new(VMLINUX_BTF));
+    let facts = Facts::new(btf::Btf::read(path).map_err(|source| match source {
+        BtfError::Read { .. } => SessionError::NoBtf { path: path.into(), source },
+        other => SessionError::BadBtf { path: path.into(), why: other.to_string() },
+    })?);
+    let kernel_btf = Btf::parse_file(path, aya::Endianness::default())
+        .map_err(|e| SessionError::BadBtf { path: path.into(), why: e.to_string() })?;
+    let mut loaded = loader::load(&facts, &kernel_btf, &asked.request)?;
+    let session = describe(asked, &facts, &loaded);
+    let maps = Maps::take(&mut loaded.ebpf)?;
+    let ring = Ring::spawn(RingBuf::try_from(crate::collect::taken(&mut loaded.ebpf, "EVENTS")?)?)?;
+    Ok(Live { loaded, maps, ring, session })
+}
+
+fn describe(asked: &Asked, facts: &Facts, loaded: &Loaded) -> Session {
+    Session {
+        schema: SCHEMA,
+        version: env!("CARGO_PKG_VERSION").into(),
+        host: host::host(),
+        tier: signals::tier(loaded).into(),
+        target: asked.target.clone(),
+        vma_lock: facts.vma_lock.name().into(),
+        mmap_lock: if loaded.mmap_lock_all { "all" } else { "contended" }.into(),
+        min_us: asked.request.min_us.into(),
+        sample: asked.request.sample,
+        interval_ms: asked.interval_ms,
+        signals: signals::signals(facts, loaded),
+        armed_monotonic_ns: 0,
+        armed_boottime_ns: 0,
+        armed_realtime_ns: 0,
+        map_bytes: loaded.ebpf.maps().filter_map(|(_, map)| map_bytes(map)).sum(),
+        start_ms: 0.0,
+    }
+}
+
+fn map_bytes(map: &aya::maps::Map) -> Option<u64> {
+    use aya::maps::Map;
+    let data = match map {
+        Map::Array(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::PerCpuArray(m) | Map::RingBuf(m) => m,
+        _ => return None,
+    };
+    map_memlock(data.fd().as_fd())
+}
+
+impl Live {
+    pub fn arm(&mut self) -> Result<(), SessionError> {
+        let s = &mut self.session;
+        s.armed_monotonic_ns = host::clock(libc::CLOCK_MONOTONIC);
+        s.armed_boottime_ns = host::clock(libc::CLOCK_BOOTTIME);
+        s.armed_realtime_ns = host::clock(libc::CLOCK_REALTIME);
+        s.start_ms = host::since_exec_ms();
+        self.maps.armed(s.armed_monotonic_ns);
+        Ok(loader::arm(&mut self.loaded.ebpf)?)
+    }
+
+    /// Everything counted since arming.
+    pub fn snapshot(&mut self) -> Result<Snapshot, SessionError> {
+        Ok(self.maps.snapshot(self.ring.received())?)
+    }
+
+    /// Events since the last call.
+    pub fn events(&mut self) -> Vec<Batch> {
+        self.ring.take()
+    }
+
+    /// Takes every program off its hook, then gives the last events and the final counts.
+    pub fn stop(mut self) -> Result<(Session, Snapshot, Vec<Batch>), SessionError> {
+        drop(self.loaded);
+        let rest = self.ring.finish();
+        let snapshot = self.maps.snapshot(self.ring.received())?;
+        Ok((self.session, snapshot, rest))
+    }
+}

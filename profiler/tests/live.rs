@@ -1,0 +1,47 @@
+//! The real probes on this machine's own kernel, whatever tier it has. Needs root.
+
+use vmascope::{
+    loader::{HookChoice, Request},
+    session::{self, Asked},
+};
+
+fn asked() -> Asked {
+    Asked {
+        request: Request {
+            hooks: HookChoice::Auto,
+            mmap_lock_all: None,
+            targets: None,
+            follow: false,
+            min_us: 0,
+            sample: 1,
+        },
+        btf: None,
+        target: "system".into(),
+        interval_ms: 1000,
+    }
+}
+
+#[test]
+fn faults_of_a_child_are_counted() {
+    let mut live = match session::start(&asked()) {
+        Ok(live) => live,
+        Err(e) => panic!("{e}"),
+    };
+    live.arm().unwrap();
+    let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    let (session, snapshot, events) = live.stop().unwrap();
+    for s in &session.signals {
+        println!("{:20} {:?} {} | {}", s.name, s.quality, s.hook, s.reason);
+    }
+    println!("maps {} bytes, start {} ms", session.map_bytes, session.start_ms);
+    println!("losses {:?} emitted {} received {}", snapshot.losses, snapshot.events_emitted, snapshot.events_received);
+    println!("events {}", events.iter().map(|b| b.len()).sum::<usize>());
+    for f in &snapshot.faults { print!("{} ", f.count); }
+    for side in &snapshot.locks { println!("lock {:?} {:?} wait {} hold {}", side.total(), side.decades, side.wait.count, side.hold.count); }
+    let p = snapshot.processes().into_iter().find(|p| p.tgid == pid).expect("the child faulted");
+    println!("{p:?}");
+    assert!(p.minor > 20);
+    assert!(p.exited);
+}
