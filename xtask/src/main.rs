@@ -8,6 +8,7 @@ mod build;
 mod ci;
 mod deb;
 mod files;
+mod lab;
 mod paths;
 mod setup;
 mod step;
@@ -35,6 +36,8 @@ enum Command {
     Build(build::Args),
     /// Run every check that needs no virtual machine.
     Ci(ci::Args),
+    /// Run one command as root in a virtual machine with one of Debian's kernels.
+    Vm(lab::vm::Args),
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -42,6 +45,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Vm(args) => lab::vm::run(&args),
     }
 }
 
