@@ -77,8 +77,6 @@ macro_rules! options {
             (MIN_US, "threshold for single events"),
             (SAMPLE, "time one common fault in this many"),
             (LOCKS_ALL, "1: the mmap_lock tracepoints are attached"),
-            (MMAP_TP_SHIFT, "1: the mmap_lock tracepoints carry memcg_path before `write`"),
-            (SLOWPATH, "1: rwsem slow paths tell which acquisitions waited"),
             (FAULT_EVENTS, "1: faults end at the software page-fault events, not at function exit"),
             (FAULT_ENTRY, "1: handle_mm_fault entry is hooked"),
         }

@@ -242,30 +242,38 @@ fn holder(sem: u64) -> Holder {
     h
 }
 
-/// tp_btf arguments shift by one where the kernel passes `memcg_path`.
-#[inline(always)]
-fn write_arg(ctx: &BtfTracePointContext) -> bool {
-    if opt::MMAP_TP_SHIFT() == 1 { ctx.arg::<u8>(2) != 0 } else { ctx.arg::<u8>(1) != 0 }
-}
-
-#[inline(always)]
-fn success_arg(ctx: &BtfTracePointContext) -> bool {
-    if opt::MMAP_TP_SHIFT() == 1 { ctx.arg::<u8>(3) != 0 } else { ctx.arg::<u8>(2) != 0 }
-}
+// The verifier wants each program's context read at fixed offsets, so the two prototypes of the
+// tracepoints have programs of their own: (mm, write[, success]), and up to 6.12
+// (mm, memcg_path, write[, success]).
 
 #[btf_tracepoint]
 fn mmap_start_tp(ctx: BtfTracePointContext) {
-    starts(ctx.arg(0), write_arg(&ctx));
+    starts(ctx.arg(0), ctx.arg::<u8>(1) != 0);
 }
 
 #[btf_tracepoint]
 fn mmap_acquire_tp(ctx: BtfTracePointContext) {
-    acquired(ctx.arg(0), write_arg(&ctx), success_arg(&ctx));
+    acquired(ctx.arg(0), ctx.arg::<u8>(1) != 0, ctx.arg::<u8>(2) != 0);
 }
 
 #[btf_tracepoint]
 fn mmap_release_tp(ctx: BtfTracePointContext) {
-    released(ctx.arg(0), write_arg(&ctx));
+    released(ctx.arg(0), ctx.arg::<u8>(1) != 0);
+}
+
+#[btf_tracepoint]
+fn mmap_start_cg(ctx: BtfTracePointContext) {
+    starts(ctx.arg(0), ctx.arg::<u8>(2) != 0);
+}
+
+#[btf_tracepoint]
+fn mmap_acquire_cg(ctx: BtfTracePointContext) {
+    acquired(ctx.arg(0), ctx.arg::<u8>(2) != 0, ctx.arg::<u8>(3) != 0);
+}
+
+#[btf_tracepoint]
+fn mmap_release_cg(ctx: BtfTracePointContext) {
+    released(ctx.arg(0), ctx.arg::<u8>(2) != 0);
 }
 
 #[fentry]

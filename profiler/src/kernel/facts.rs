@@ -85,8 +85,8 @@ impl Facts {
         self.btf.params(function)
     }
 
-    pub fn tracepoint(&self, name: &str) -> bool {
-        self.btf.tracepoint_args(name).is_some()
+    pub fn tracepoint_args(&self, name: &str) -> Option<usize> {
+        self.btf.tracepoint_args(name)
     }
 }
 

@@ -5,6 +5,7 @@ use aya::{
     Btf, Ebpf,
     programs::{
         BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, Program, ProgramError,
+        kprobe::KProbeError,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
 };
@@ -68,14 +69,26 @@ fn software_event(program: &mut Program, event: SoftwareEvent) -> Result<(), Pro
     Ok(())
 }
 
-/// The innermost cause on one line; the verifier's log stays out of it.
+/// The innermost cause on one line; the verifier's log only for those who ask for it.
 fn brief(e: &ProgramError) -> String {
     if std::env::var_os("VMASCOPE_VERIFIER_LOG").is_some() {
         return format!("{e:?}");
     }
     match e {
-        ProgramError::LoadError { io_error, .. } => format!("load: {io_error}"),
-        ProgramError::SyscallError(e) => format!("{}: {}", e.call, e.io_error),
+        ProgramError::LoadError { io_error, .. } => format!("refused at load ({})", errno(io_error)),
+        ProgramError::SyscallError(e) => format!("{} failed ({})", e.call, errno(&e.io_error)),
+        ProgramError::KProbeError(KProbeError::FileError { .. }) => "this kernel has no kprobes".into(),
         other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn errno(e: &std::io::Error) -> String {
+    match e.raw_os_error() {
+        Some(libc::EPERM) => "EPERM".into(),
+        Some(libc::EBUSY) => "EBUSY".into(),
+        // Not in libc: include/linux/errno.h
+        Some(524) => "ENOTSUPP".into(),
+        Some(_) => e.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+        None => e.to_string(),
     }
 }

@@ -22,11 +22,6 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ("MIN_US", request.min_us),
         ("SAMPLE", request.sample.max(1)),
         ("LOCKS_ALL", u32::from(ladder.rung(Group::MmapLockEvents).is_some())),
-        ("MMAP_TP_SHIFT", u32::from(facts.memcg_path)),
-        (
-            "SLOWPATH",
-            u32::from(ladder.rung(Group::MmapLockWait).is_some_and(|r| r.kind == HookChoice::Fentry)),
-        ),
         ("FAULT_EVENTS", u32::from(has(Attach::MinorFaults))),
         ("FAULT_ENTRY", u32::from(fault.is_some_and(|r| r.kind < HookChoice::Tracepoint))),
     ];

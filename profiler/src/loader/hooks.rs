@@ -34,8 +34,9 @@ pub struct Rung {
     /// As shown to the user.
     pub name: &'static str,
     pub programs: &'static [(&'static str, Attach)],
-    /// Functions with the number of parameters the programs expect.
+    /// Functions, and tracepoints, with the number of arguments the programs expect.
     pub functions: &'static [(&'static str, usize)],
+    pub tracepoints: &'static [(&'static str, usize)],
 }
 
 /// What is measured together.
@@ -70,20 +71,43 @@ static GROUPS: &[(Group, &[Rung])] = &[
                 ("life_exit_tp", TpBtf("sched_process_exit")),
             ],
             functions: &[],
+            tracepoints: &[],
         }],
     ),
     (
         Group::MmapLockEvents,
-        &[Rung {
-            kind: HookChoice::Tracepoint,
-            name: "tp_btf mmap_lock_{start_locking,acquire_returned,released}",
-            programs: &[
-                ("mmap_release_tp", TpBtf("mmap_lock_released")),
-                ("mmap_acquire_tp", TpBtf("mmap_lock_acquire_returned")),
-                ("mmap_start_tp", TpBtf("mmap_lock_start_locking")),
-            ],
-            functions: &[],
-        }],
+        &[
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf mmap_lock_{start_locking,acquire_returned,released}",
+                programs: &[
+                    ("mmap_release_tp", TpBtf("mmap_lock_released")),
+                    ("mmap_acquire_tp", TpBtf("mmap_lock_acquire_returned")),
+                    ("mmap_start_tp", TpBtf("mmap_lock_start_locking")),
+                ],
+                functions: &[],
+                tracepoints: &[
+                    ("mmap_lock_released", 2),
+                    ("mmap_lock_acquire_returned", 3),
+                    ("mmap_lock_start_locking", 2),
+                ],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf mmap_lock_{start_locking,acquire_returned,released} (with memcg_path)",
+                programs: &[
+                    ("mmap_release_cg", TpBtf("mmap_lock_released")),
+                    ("mmap_acquire_cg", TpBtf("mmap_lock_acquire_returned")),
+                    ("mmap_start_cg", TpBtf("mmap_lock_start_locking")),
+                ],
+                functions: &[],
+                tracepoints: &[
+                    ("mmap_lock_released", 3),
+                    ("mmap_lock_acquire_returned", 4),
+                    ("mmap_lock_start_locking", 3),
+                ],
+            },
+        ],
     ),
     (
         Group::MmapLockWait,
@@ -98,6 +122,7 @@ static GROUPS: &[(Group, &[Rung])] = &[
                     ("rwsem_write_in", FEntry("rwsem_down_write_slowpath")),
                 ],
                 functions: &[("rwsem_down_read_slowpath", 3), ("rwsem_down_write_slowpath", 2)],
+                tracepoints: &[],
             },
             Rung {
                 kind: HookChoice::Tracepoint,
@@ -107,6 +132,7 @@ static GROUPS: &[(Group, &[Rung])] = &[
                     ("lock_begin_tp", TpBtf("contention_begin")),
                 ],
                 functions: &[],
+                tracepoints: &[],
             },
         ],
     ),
@@ -117,6 +143,7 @@ static GROUPS: &[(Group, &[Rung])] = &[
             name: "fexit lock_vma_under_rcu",
             programs: &[("vma_lock_exit", FExit("lock_vma_under_rcu"))],
             functions: &[("lock_vma_under_rcu", 2)],
+            tracepoints: &[],
         }],
     ),
     (
@@ -131,6 +158,7 @@ static GROUPS: &[(Group, &[Rung])] = &[
                     ("fault_entry", FEntry("handle_mm_fault")),
                 ],
                 functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
+                tracepoints: &[],
             },
             Rung {
                 kind: HookChoice::Kprobe,
@@ -142,6 +170,7 @@ static GROUPS: &[(Group, &[Rung])] = &[
                     ("fault_entry_kp", KProbe("handle_mm_fault")),
                 ],
                 functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
+                tracepoints: &[],
             },
             Rung {
                 kind: HookChoice::Tracepoint,
@@ -153,12 +182,14 @@ static GROUPS: &[(Group, &[Rung])] = &[
                     ("fault_user_tp", TpBtf("page_fault_user")),
                 ],
                 functions: &[],
+                tracepoints: &[],
             },
             Rung {
                 kind: HookChoice::Tracepoint,
                 name: "perf_event page-faults",
                 programs: &[("fault_minor_ev", MinorFaults), ("fault_major_ev", MajorFaults)],
                 functions: &[],
+                tracepoints: &[],
             },
         ],
     ),
@@ -292,8 +323,14 @@ fn unsuitable(
             Some(_) => {}
         }
     }
+    for (tracepoint, args) in rung.tracepoints {
+        match facts.tracepoint_args(tracepoint) {
+            Some(n) if n != *args => return Some(format!("{tracepoint} passes {n} arguments here, not {args}")),
+            _ => {}
+        }
+    }
     rung.programs.iter().find_map(|(_, attach)| match attach {
-        TpBtf(name) if !facts.tracepoint(name) => Some(format!("this kernel has no tracepoint {name}")),
+        TpBtf(name) if facts.tracepoint_args(name).is_none() => Some(format!("this kernel has no tracepoint {name}")),
         _ => None,
     })
 }
