@@ -4,4 +4,5 @@ pub mod collect;
 pub mod kernel;
 pub mod loader;
 pub mod model;
+pub mod recording;
 pub mod session;

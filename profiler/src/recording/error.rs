@@ -1,0 +1,51 @@
+//! What can go wrong with a recording: one line each, naming the file and the remedy.
+
+use std::path::PathBuf;
+
+use crate::model::session::SCHEMA;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "{} is not a vmascope recording: give a file made by `vmascope record -o FILE`",
+        path.display()
+    )]
+    NotARecording { path: PathBuf },
+    #[error(
+        "{} has schema {found}, this vmascope reads up to {SCHEMA}: use the version that made it or a newer one",
+        path.display()
+    )]
+    Newer { path: PathBuf, found: u32 },
+    #[error("{} is a broken recording: {source}", path.display())]
+    Broken {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+    #[error("cannot write {}: {source}: choose another place with -o", path.display())]
+    Unwritable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "{} exists and is not a vmascope recording, so it is left alone: choose another name with -o",
+        path.display()
+    )]
+    Occupied { path: PathBuf },
+    #[error("cannot write {}: {source}", path.display())]
+    Writing {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+    #[error(
+        "{} is complete, but another program has it open: keep its -wal and -shm with it",
+        path.display()
+    )]
+    StillOpen { path: PathBuf },
+}

@@ -1,0 +1,164 @@
+//! Single events as rows of `waits` and `faults`, in both directions. Addresses and kernel pointers
+//! keep their 64 bits: SQL shows the upper half as negative numbers.
+
+use profiler_common::words::{FallbackReason, Kind, Mode, Op, Path};
+use rusqlite::{CachedStatement, Connection, Row, params};
+
+use super::session::odd;
+use crate::model::{FaultEvent, HolderInfo, WaitEvent};
+
+/// A row type of its own table.
+pub trait Event: Sized {
+    const TABLE: &'static str;
+    const DURATION: &'static str;
+
+    fn statement(sql: &Connection) -> rusqlite::Result<CachedStatement<'_>>;
+    fn insert(&self, statement: &mut CachedStatement<'_>) -> rusqlite::Result<()>;
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self>;
+}
+
+/// Counts are below 2^63 in practice; addresses are not, and come back by the same cast.
+fn i(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn u(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+fn word<T>(row: &Row<'_>, column: &str, named: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let name: String = row.get(column)?;
+    named(&name).ok_or_else(|| odd(format!("no {column} is called {name:?}")))
+}
+
+impl Event for WaitEvent {
+    const TABLE: &'static str = "waits";
+    const DURATION: &'static str = "wait_ns";
+
+    fn statement(sql: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+        sql.prepare_cached(
+            "INSERT INTO waits VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+    }
+
+    fn insert(&self, statement: &mut CachedStatement<'_>) -> rusqlite::Result<()> {
+        let holder = self.holder.as_ref();
+        statement.execute(params![
+            i(self.start_ns),
+            i(self.end_ns),
+            self.cpu,
+            self.tid,
+            self.tgid,
+            self.comm,
+            self.prio,
+            self.policy,
+            i(self.mm),
+            self.mm_tgid,
+            self.mode.name(),
+            self.op.name(),
+            self.acquired,
+            holder.map(|h| h.tid),
+            holder.map(|h| h.tgid),
+            holder.map(|h| &h.comm),
+            holder.map(|h| h.prio),
+            holder.map(|h| h.reader),
+        ])?;
+        Ok(())
+    }
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let holder = match row.get("holder_tid")? {
+            None => None,
+            Some(tid) => Some(HolderInfo {
+                tid,
+                tgid: row.get("holder_tgid")?,
+                comm: row.get("holder_comm")?,
+                prio: row.get("holder_prio")?,
+                reader: row.get("holder_reader")?,
+            }),
+        };
+        Ok(WaitEvent {
+            start_ns: u(row, "start_ns")?,
+            end_ns: u(row, "end_ns")?,
+            cpu: row.get("cpu")?,
+            tid: row.get("tid")?,
+            tgid: row.get("tgid")?,
+            comm: row.get("comm")?,
+            prio: row.get("prio")?,
+            policy: row.get("policy")?,
+            mm: u(row, "mm")?,
+            mm_tgid: row.get("mm_tgid")?,
+            mode: word(row, "mode", Mode::from_name)?,
+            op: word(row, "op", Op::from_name)?,
+            acquired: row.get("acquired")?,
+            holder,
+        })
+    }
+}
+
+impl Event for FaultEvent {
+    const TABLE: &'static str = "faults";
+    const DURATION: &'static str = "latency_ns";
+
+    fn statement(sql: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+        sql.prepare_cached(
+            "INSERT INTO faults VALUES
+             (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+    }
+
+    fn insert(&self, statement: &mut CachedStatement<'_>) -> rusqlite::Result<()> {
+        statement.execute(params![
+            i(self.start_ns),
+            i(self.end_ns),
+            self.cpu,
+            self.tid,
+            self.tgid,
+            self.comm,
+            self.prio,
+            self.policy,
+            i(self.address),
+            i(self.vm_start),
+            i(self.vm_end),
+            i(self.vm_flags),
+            self.path.name(),
+            self.kind.name(),
+            self.fallback.map(FallbackReason::name),
+            self.attempts,
+            self.major,
+            i(self.mmap_wait_ns),
+            self.fault_flags,
+            self.ret,
+        ])?;
+        Ok(())
+    }
+
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let fallback = match row.get::<_, Option<String>>("fallback_reason")? {
+            None => None,
+            Some(_) => Some(word(row, "fallback_reason", FallbackReason::from_name)?),
+        };
+        Ok(FaultEvent {
+            start_ns: u(row, "start_ns")?,
+            end_ns: u(row, "end_ns")?,
+            cpu: row.get("cpu")?,
+            tid: row.get("tid")?,
+            tgid: row.get("tgid")?,
+            comm: row.get("comm")?,
+            prio: row.get("prio")?,
+            policy: row.get("policy")?,
+            address: u(row, "address")?,
+            vm_start: u(row, "vm_start")?,
+            vm_end: u(row, "vm_end")?,
+            vm_flags: u(row, "vm_flags")?,
+            path: word(row, "path", Path::from_name)?,
+            kind: word(row, "kind", Kind::from_name)?,
+            fallback,
+            attempts: row.get("attempts")?,
+            major: row.get("major")?,
+            mmap_wait_ns: u(row, "mmap_wait_ns")?,
+            fault_flags: row.get("fault_flags")?,
+            ret: row.get("ret")?,
+        })
+    }
+}

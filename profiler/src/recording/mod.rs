@@ -1,0 +1,54 @@
+//! Recordings on disk: one SQLite file, described in docs/formats.md. In: the session, snapshots
+//! and single events. Out: the same, exactly, in this process or years later.
+
+mod error;
+mod events;
+mod read;
+mod schema;
+mod session;
+mod write;
+
+pub use error::{Error, Result};
+pub use read::{Events, Intervals, Recording};
+pub use write::Writer;
+
+/// "vmas", in the file's header where SQLite keeps it for `file(1)` and for us.
+pub const APPLICATION_ID: u32 = u32::from_be_bytes(*b"vmas");
+
+/// What a file claims to be, from its first hundred bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    Recording { schema: u32 },
+    Empty,
+    Other,
+}
+
+fn head(path: &std::path::Path) -> std::io::Result<Head> {
+    use std::io::Read as _;
+    let mut bytes = Vec::with_capacity(100);
+    std::fs::File::open(path)?
+        .take(100)
+        .read_to_end(&mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(Head::Empty);
+    }
+    // https://sqlite.org/fileformat2.html#the_database_header
+    let word = |at: usize| {
+        let four = bytes.get(at..at + 4)?.first_chunk::<4>()?;
+        Some(u32::from_be_bytes(*four))
+    };
+    let ours = bytes.starts_with(b"SQLite format 3\0") && word(68) == Some(APPLICATION_ID);
+    Ok(match word(60) {
+        Some(schema) if ours => Head::Recording { schema },
+        _ => Head::Other,
+    })
+}
+
+/// FILE-wal and FILE-shm: there while a recording is being written, and after a crash.
+fn companions(path: &std::path::Path) -> [std::path::PathBuf; 2] {
+    ["-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    })
+}
