@@ -106,9 +106,15 @@ fn deny() -> Result<Findings> {
 }
 
 fn unit_tests() -> Result<Findings> {
+    let tests = ["test", "--workspace", "--exclude", "profiler-ebpf"];
+    let mut build = toolchain::cargo()?;
+    build.args(tests).args(["--quiet", "--no-run"]);
+    let built = check("tests build", &mut build)?;
+    if built.failed() > 0 {
+        return Ok(built);
+    }
     let mut cargo = toolchain::cargo()?;
-    cargo.args(["test", "--workspace", "--exclude", "profiler-ebpf"]);
-    cargo.args(["--no-fail-fast", "--color=never"]);
+    cargo.args(tests).args(["--no-fail-fast", "--color=never"]);
     let done = cargo.stdin(Stdio::null()).output();
     let done = done.with_context(|| format!("cannot start {}", system::show(&cargo)))?;
     let stdout = String::from_utf8_lossy(&done.stdout);
@@ -117,9 +123,10 @@ fn unit_tests() -> Result<Findings> {
     };
     if !done.status.success() {
         eprintln!("{stdout}\n{}", String::from_utf8_lossy(&done.stderr));
+        // A test program that dies has no line for the test it died in.
         if findings.failed() == 0 {
             let what = format!("`{}`", system::show(&cargo));
-            findings.push("tests build and end", Outcome::Failed(what));
+            findings.push("test programs end", Outcome::Failed(what));
         }
     }
     Ok(findings)
