@@ -25,6 +25,7 @@ pub fn stages() -> Vec<Stage<'static>> {
     vec![
         Stage::new("set-up", seconds(300), set_up),
         Stage::new("fmt", seconds(20), fmt),
+        Stage::new("lock file", seconds(20), lock_file),
         Stage::new("files", seconds(5), files::check),
         Stage::new("clippy, host", seconds(240), clippy_host),
         Stage::new("clippy, bpf", seconds(90), clippy_bpf),
@@ -61,6 +62,14 @@ fn fmt() -> Result<Findings> {
         "formatted",
         toolchain::cargo()?.args(["fmt", "--all", "--check"]),
     )
+}
+
+/// A lock file that lags behind makes every clone build something else.
+fn lock_file() -> Result<Findings> {
+    let mut cargo = toolchain::cargo()?;
+    cargo.args(["metadata", "--locked", "--format-version=1"]);
+    system::output(&mut cargo).context("run `cargo build` and commit Cargo.lock")?;
+    Ok(Findings::one("Cargo.lock is up to date", Outcome::Passed))
 }
 
 fn clippy_host() -> Result<Findings> {
