@@ -38,6 +38,8 @@ enum Command {
     Ci(ci::Args),
     /// Run one command as root in a virtual machine with one of Debian's kernels.
     Vm(lab::vm::Args),
+    /// Run all checks, the unit tests, and the acceptance tests on every kernel of the lab.
+    Test(lab::test::Args),
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -46,6 +48,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Build(args) => build::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Vm(args) => lab::vm::run(&args),
+        Command::Test(args) => lab::test::run(&args),
     }
 }
 

@@ -45,6 +45,7 @@ pub fn file_systems() -> Result<(), String> {
             _ => {}
         }
     }
+    fs::write("/proc/sys/kernel/hostname", "lab").map_err(|e| named("hostname", &e))?;
     for (target, link) in [
         ("/proc/self/fd", "/dev/fd"),
         ("/proc/self/fd/0", "/dev/stdin"),

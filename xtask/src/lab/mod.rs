@@ -1,12 +1,18 @@
 //! The lab: Debian's kernels in virtual machines, with our programs as their only work.
 //!
 //! In: a kernel series, an architecture, a plan. Out: results, files and output of the guest.
+//! `vm` runs one command, `test` the whole matrix.
 
+mod acceptance;
 mod disk;
+mod evidence;
 mod initramfs;
 mod kernels;
 mod machine;
+mod matrix;
 mod modules;
 mod qemu;
+mod table;
+pub mod test;
 mod tools;
 pub mod vm;

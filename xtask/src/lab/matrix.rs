@@ -1,0 +1,152 @@
+//! The test matrix: every acceptance test on every kernel of the lab, one guest per cell.
+//!
+//! In: the cells wanted. Out: a column of the table for each; a guest that crashes fails its whole
+//! column, with its console printed.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::acceptance::{self, Test};
+use super::evidence::Evidence;
+use super::kernels::{Flavour, Kernel};
+use super::machine::{GuestFile, Machine, Streams};
+use super::qemu::{Accel, Qemu};
+use super::table::Column;
+use super::tools::Tools;
+use super::vm::guest_file;
+use crate::apt::Apt;
+use crate::arch::Arch;
+use crate::paths;
+use crate::step::Outcome;
+
+/// Processors and memory of a guest. Two make threads run at once, also on a host with two.
+const SMP: u32 = 2;
+const MEM_MIB: u32 = 1024;
+
+/// What all cells share.
+pub struct Matrix {
+    pub qemu: Qemu,
+    pub tools: Tools,
+    pub apt: Apt,
+    /// The profiler of each architecture.
+    pub programs: Vec<(Arch, PathBuf)>,
+    /// Where the files of the guests' /out are kept: OUT/SERIES-ARCH.
+    pub out: PathBuf,
+    /// Only tests of these names, if any.
+    pub only_tests: Vec<String>,
+}
+
+impl Matrix {
+    pub fn tests(&self) -> impl Iterator<Item = &'static Test> {
+        acceptance::ALL.iter().filter(|test| {
+            self.only_tests.is_empty() || self.only_tests.iter().any(|name| name == test.name)
+        })
+    }
+
+    /// Runs one cell. Never an error: what goes wrong fails the cell's tests.
+    pub fn cell(&self, series: &str, arch: Arch) -> Column {
+        let mut column = Column {
+            kernel: series.to_owned(),
+            arch: arch.to_string(),
+            outcomes: Vec::new(),
+        };
+        let kernel = match Kernel::ensure(&self.apt, series, arch, Flavour::Cloud) {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                column.outcomes = self.all_failed(&format!("{error:#}"));
+                return column;
+            }
+        };
+        if kernel.is_substitute() {
+            println!(
+                "no kernel {series} for {arch}: {} stands for it",
+                kernel.series
+            );
+            column.kernel = kernel.name();
+        }
+        match self.boot(&kernel) {
+            Ok(outcomes) => column.outcomes = outcomes,
+            Err(error) => {
+                println!("{} on {arch}: {error:?}", kernel.label);
+                let cause = error.root_cause().to_string();
+                let why = cause.lines().next().unwrap_or_default();
+                column.outcomes = self.all_failed(&format!("the guest failed: {why}"));
+            }
+        }
+        column
+    }
+
+    fn all_failed(&self, why: &str) -> Vec<(String, Outcome)> {
+        self.tests()
+            .map(|test| (test.name.to_owned(), Outcome::Failed(why.to_owned())))
+            .collect()
+    }
+
+    fn boot(&self, kernel: &Kernel) -> Result<Vec<(String, Outcome)>> {
+        let arch = kernel.arch;
+        let out = self.out.join(format!("{}-{arch}", kernel.series));
+        if out.exists() {
+            std::fs::remove_dir_all(&out)
+                .with_context(|| format!("cannot remove {}", out.display()))?;
+        }
+        paths::make_dir(&out)?;
+        let machine = Machine {
+            qemu: &self.qemu,
+            kernel,
+            init: self.tools.init(arch)?,
+            busybox: self.tools.busybox(arch)?,
+            files: self.files(arch)?,
+            smp: SMP,
+            mem_mib: MEM_MIB,
+            accel: Accel::Multi,
+            disk_latency_ms: 0,
+            disk_iops: None,
+        };
+        let steps: Vec<_> = self.tests().flat_map(|test| (test.steps)()).collect();
+        let mut streams = Streams {
+            stdout: &mut io::sink(),
+            stderr: &mut io::sink(),
+        };
+        let ended = machine.run(&steps, &out, &mut streams)?;
+        let evidence = Evidence {
+            kernel,
+            report: &ended.report,
+            out: &out,
+        };
+        let outcomes: Vec<_> = self
+            .tests()
+            .map(|test| {
+                let failed = |error: anyhow::Error| Outcome::Failed(format!("{error:#}"));
+                let outcome = (test.check)(&evidence).unwrap_or_else(failed);
+                (test.name.to_owned(), outcome)
+            })
+            .collect();
+        let failed = outcomes
+            .iter()
+            .filter(|(_, o)| matches!(o, Outcome::Failed(_)))
+            .count();
+        println!(
+            "{} on {arch}: booted in {}, {} in all, {failed} of {} tests failed",
+            kernel.label,
+            seconds(ended.boot),
+            seconds(ended.total),
+            outcomes.len()
+        );
+        Ok(outcomes)
+    }
+
+    fn files(&self, arch: Arch) -> Result<Vec<GuestFile>> {
+        let program = self.programs.iter().find(|(a, _)| *a == arch);
+        program
+            .map(|(_, path)| guest_file(path, "/bin/vmascope"))
+            .into_iter()
+            .collect()
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}

@@ -1,0 +1,193 @@
+//! `cargo xtask test`: checks, unit tests, and the matrix of virtual machines.
+//!
+//! In: the checkout. Out: a line per stage, the table of kernels and tests, and the summary line;
+//! the exit code is 0 only if something ran and nothing failed.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::kernels::MATRIX;
+use super::matrix::Matrix;
+use super::qemu::Qemu;
+use super::table::{self, Column};
+use super::tools::Tools;
+use crate::apt::Apt;
+use crate::arch::Arch;
+use crate::step::{self, Done, Findings, Outcome, Stage};
+use crate::{build, ci, paths};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Also run what takes longer than the 45 minutes of a usual run.
+    #[arg(long)]
+    full: bool,
+    /// Only these cells of the matrix, such as 6.12 or 7.3/aarch64; leaves the other checks out.
+    #[arg(long, value_name = "SERIES[/ARCH]")]
+    only: Vec<String>,
+    /// Only these tests of the matrix.
+    #[arg(long = "test", value_name = "NAME")]
+    tests: Vec<String>,
+    /// Only the checks that need no virtual machine.
+    #[arg(long, conflicts_with = "only")]
+    no_vm: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let cells = cells(&args.only)?;
+    let mut done = Vec::new();
+    if args.only.is_empty() && args.tests.is_empty() {
+        done.extend(step::run_all(ci::stages()));
+    }
+    if !args.no_vm {
+        machines(args, &cells, &mut done)?;
+    }
+    Ok(step::summary(&done))
+}
+
+/// The cells of a row of the matrix run at the same time.
+struct Row {
+    series: &'static str,
+    archs: Vec<Arch>,
+}
+
+fn cells(only: &[String]) -> Result<Vec<Row>> {
+    let mut wanted = Vec::new();
+    for text in only {
+        let (series, arch) = match text.split_once('/') {
+            Some((series, arch)) => (series, Some(arch)),
+            None => (text.as_str(), None),
+        };
+        let known = arch.is_none_or(|name| Arch::ALL.iter().any(|a| a.name() == name));
+        if !known || !MATRIX.contains(&series) {
+            bail!(
+                "no cell {text} in the matrix: {} / x86_64, aarch64",
+                MATRIX.join(", ")
+            );
+        }
+        wanted.push((series, arch));
+    }
+    let is_wanted = |series: &str, arch: Arch| {
+        wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|(s, a)| *s == series && a.is_none_or(|a| a == arch.name()))
+    };
+    Ok(MATRIX
+        .into_iter()
+        .map(|series| Row {
+            series,
+            archs: Arch::ALL
+                .into_iter()
+                .filter(|a| is_wanted(series, *a))
+                .collect(),
+        })
+        .filter(|row| !row.archs.is_empty())
+        .collect())
+}
+
+fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
+    let archs: Vec<Arch> = Arch::ALL
+        .into_iter()
+        .filter(|arch| rows.iter().any(|row| row.archs.contains(arch)))
+        .collect();
+    let mut matrix = None;
+    let prepare = || -> Result<Findings> {
+        let ready = set_up(args, &archs)?;
+        matrix = Some(ready);
+        Ok(Findings::one("guests can be started", Outcome::Passed))
+    };
+    let stage = Stage::new("lab: build and set-up", Duration::from_secs(600), prepare);
+    done.push(step::run_one(stage));
+    // The stage has printed why, and counts as failed.
+    let Some(matrix) = matrix else {
+        return Ok(());
+    };
+    if matrix.tests().next().is_none() {
+        bail!("no test of the name {}", args.tests.join(", "));
+    }
+    let mut columns = Vec::new();
+    for row in rows {
+        let body = || {
+            let found = run_row(&matrix, row)?;
+            let findings = findings(&found);
+            columns.extend(found);
+            Ok(findings)
+        };
+        let name = format!("guests with {}", row.series);
+        done.push(step::run_one(Stage::new(
+            name,
+            Duration::from_secs(300),
+            body,
+        )));
+    }
+    println!("\n{}", table::render(&columns));
+    Ok(())
+}
+
+fn set_up(args: &Args, archs: &[Arch]) -> Result<Matrix> {
+    let mut programs = Vec::new();
+    for arch in archs {
+        programs.push((*arch, build::vmascope(*arch, true)?));
+    }
+    Ok(Matrix {
+        qemu: Qemu::ensure()?,
+        tools: Tools::ensure(archs)?,
+        apt: Apt::new(&paths::cache()?)?,
+        programs,
+        out: paths::target().join("lab"),
+        only_tests: args.tests.clone(),
+    })
+}
+
+/// Runs the cells of a row side by side: each guest has its own threads of emulation, and waits
+/// often enough for two of them to share two processors.
+fn run_row(matrix: &Matrix, row: &Row) -> Result<Vec<Column>> {
+    std::thread::scope(|scope| {
+        let cells: Vec<_> = row
+            .archs
+            .iter()
+            .map(|arch| scope.spawn(|| matrix.cell(row.series, *arch)))
+            .collect();
+        cells
+            .into_iter()
+            .map(|cell| {
+                cell.join()
+                    .ok()
+                    .context("a check of the test matrix panicked")
+            })
+            .collect()
+    })
+}
+
+fn findings(columns: &[Column]) -> Findings {
+    let mut findings = Findings::default();
+    for column in columns {
+        for (name, outcome) in &column.outcomes {
+            let what = format!("{name} on {} {}", column.kernel, column.arch);
+            findings.push(what, outcome.clone());
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(only: &[&str]) -> Option<usize> {
+        let only: Vec<String> = only.iter().map(|text| (*text).to_owned()).collect();
+        let rows = cells(&only).ok()?;
+        Some(rows.iter().map(|row| row.archs.len()).sum())
+    }
+
+    #[test]
+    fn cells_are_chosen_by_series_and_arch() {
+        assert_eq!(count(&[]), Some(8));
+        assert_eq!(count(&["6.12"]), Some(2));
+        assert_eq!(count(&["6.12/aarch64", "7.3"]), Some(3));
+        assert_eq!(count(&["5.10"]), None);
+        assert_eq!(count(&["6.12/mips"]), None);
+    }
+}
