@@ -40,6 +40,8 @@ enum Command {
     Vm(lab::vm::Args),
     /// Run all checks, the unit tests, and the acceptance tests on every kernel of the lab.
     Test(lab::test::Args),
+    /// Run the profiler on its built-in stimulus, in a virtual machine and on this one.
+    Demo(lab::demo::Args),
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -49,6 +51,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ci(args) => ci::run(&args),
         Command::Vm(args) => lab::vm::run(&args),
         Command::Test(args) => lab::test::run(&args),
+        Command::Demo(args) => lab::demo::run(&args),
     }
 }
 

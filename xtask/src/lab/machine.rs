@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use guest::plan::{Disk, PLAN_PATH, PORT, Plan, Report, Step, VERDICT};
 use guest::wire::{self, Kind};
 
@@ -34,10 +34,11 @@ const MARGIN: Duration = Duration::from_secs(90);
 const TAIL: usize = 40;
 
 /// Loaded where the kernel does not have them built in: the port, the disk, and what the demos use.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "virtio_pci",
     "virtio_console",
     "nvme",
+    "crc32c_generic",
     "ext4",
     "dm_delay",
     "loop",
@@ -90,7 +91,7 @@ impl Machine<'_> {
         let outcome = self.run_in(&work.dir, steps, out, streams);
         outcome.map_err(|error| {
             let tail = console_tail(&console);
-            error.context(format!("the guest failed; its console ended with\n{tail}"))
+            anyhow!("the guest failed: {error:#}\nthe end of its console:\n{tail}")
         })
     }
 

@@ -70,10 +70,9 @@ impl Matrix {
         match self.boot(&kernel) {
             Ok(outcomes) => column.outcomes = outcomes,
             Err(error) => {
-                println!("{} on {arch}: {error:?}", kernel.label);
-                let cause = error.root_cause().to_string();
-                let why = cause.lines().next().unwrap_or_default();
-                column.outcomes = self.all_failed(&format!("the guest failed: {why}"));
+                let text = format!("{error:#}");
+                println!("{} on {arch}: {text}", kernel.label);
+                column.outcomes = self.all_failed(text.lines().next().unwrap_or_default());
             }
         }
         column

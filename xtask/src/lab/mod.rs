@@ -4,6 +4,7 @@
 //! `vm` runs one command, `test` the whole matrix.
 
 mod acceptance;
+pub mod demo;
 mod disk;
 mod evidence;
 mod initramfs;

@@ -3,10 +3,15 @@
 //! A test is one file here and one line in `ALL`. Its steps run in every guest; its check runs on
 //! the host, over the files and results that came back.
 
+mod doctor;
+mod exit_codes;
 mod lab;
+mod storm;
+mod touch;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
+use serde_json::Value;
 
 use super::evidence::Evidence;
 use crate::step::Outcome;
@@ -19,7 +24,29 @@ pub struct Test {
     pub check: fn(&Evidence<'_>) -> Result<Outcome>,
 }
 
-pub const ALL: &[Test] = &[lab::UNAME, lab::DISK, lab::RUNNER];
+pub const ALL: &[Test] = &[
+    lab::UNAME,
+    lab::DISK,
+    lab::RUNNER,
+    doctor::DOCTOR,
+    touch::TOUCH,
+    storm::STORM,
+    exit_codes::EXIT_CODES,
+];
+
+/// Wants a report that lost nothing.
+fn no_losses(report: &Value) -> Result<()> {
+    let losses = report["loss"]
+        .as_object()
+        .context("the report has no losses")?;
+    let lost: Vec<String> = losses
+        .iter()
+        .filter(|(_, count)| **count != 0)
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
+    Ok(())
+}
 
 #[cfg(test)]
 mod tests {
@@ -35,5 +62,14 @@ mod tests {
                 assert!(seen.insert(step.name.clone()), "{} twice", step.name);
             }
         }
+    }
+
+    #[test]
+    fn a_loss_is_named() {
+        let report = serde_json::json!({"loss": {"ring_full": 0, "map_full": 2}});
+        let error = no_losses(&report).unwrap_err();
+        assert_eq!(error.to_string(), "lost: map_full 2");
+        assert!(no_losses(&serde_json::json!({"loss": {"ring_full": 0}})).is_ok());
+        assert!(no_losses(&serde_json::json!({})).is_err());
     }
 }

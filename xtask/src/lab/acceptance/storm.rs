@@ -1,0 +1,133 @@
+//! `demo storm`: faults beside a writer. What was measured adds up, thread by thread, to what the
+//! kernel itself counted, and the waits are there with their operation.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use guest::plan::Step;
+use serde_json::Value;
+
+use super::{Test, no_losses};
+use crate::lab::evidence::{Evidence, number};
+use crate::step::Outcome;
+
+pub const STORM: Test = Test {
+    name: "storm",
+    steps: || {
+        vec![
+            Step::new(
+                "storm.record",
+                180,
+                &[
+                    "vmascope",
+                    "record",
+                    "-o",
+                    "/out/storm.db",
+                    "--",
+                    "vmascope",
+                    "demo",
+                    "storm",
+                    "--threads",
+                    "3",
+                    "--duration",
+                    "3s",
+                ],
+            ),
+            Step::new(
+                "storm.report",
+                60,
+                &["vmascope", "report", "/out/storm.db", "--format", "json"],
+            ),
+            Step::new(
+                "storm.export",
+                60,
+                &["vmascope", "export", "/out/storm.db", "--csv", "/out/storm"],
+            ),
+        ]
+    },
+    check,
+};
+
+fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
+    let truth = evidence.truth("storm.record", "storm")?;
+    let report = evidence.json("storm.report")?;
+    no_losses(&report)?;
+    threads(&truth, &report)?;
+
+    let path = |name: &str| number(&report, &format!("/faults/by_path/{name}"));
+    if evidence.per_vma_locks() {
+        ensure!(path("vma_lock")? > 0, "no fault under the VMA lock");
+        ensure!(path("fallback")? > 0, "no fault fell back to mmap_lock");
+        let reason = number(&report, "/faults/fallbacks/write_active")?;
+        ensure!(reason > 0, "no fallback because of a writer");
+    } else {
+        ensure!(path("mmap_lock")? > 0, "no fault under mmap_lock");
+        let vma_lock = report.pointer("/faults/by_path/vma_lock");
+        let none = vma_lock.is_none_or(|n| n.is_null() || *n == 0);
+        ensure!(
+            none,
+            "faults under VMA locks that this kernel has not: {vma_lock:?}"
+        );
+    }
+
+    for side in ["read", "write"] {
+        let waits = number(&report, &format!("/mmap_lock/{side}/waits"))?;
+        ensure!(waits > 0, "no {side} wait for mmap_lock");
+        let by_op = &report["mmap_lock"][side]["by_op"];
+        let ops = by_op.as_object().context("no waits by operation")?;
+        let sum = ops
+            .values()
+            .filter_map(|op| op["waits"].as_u64())
+            .sum::<u64>();
+        ensure!(
+            sum == waits,
+            "{waits} {side} waits, but {sum} by operation: {by_op}"
+        );
+    }
+    let mprotects = number(&truth, "/mprotects")?;
+    let acquired = &report["mmap_lock"]["write"]["by_op"]["mprotect"]["acquired"];
+    // Where only waits are seen there is no such figure.
+    if let Some(acquired) = acquired.as_u64() {
+        ensure!(
+            acquired >= mprotects,
+            "{mprotects} calls of mprotect, {acquired} acquisitions"
+        );
+    }
+
+    evidence.ended_with("storm.export", 0)?;
+    let waits = evidence.rows("storm/waits.csv")?;
+    ensure!(!waits.is_empty(), "no single wait was recorded");
+    for row in waits {
+        let op = row.get("op").map_or("", String::as_str);
+        if op.is_empty() || op == "other" {
+            bail!("a wait without an operation: {row:?}");
+        }
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Minor and major faults of each thread, as getrusage gave them to the thread itself.
+fn threads(truth: &Value, report: &Value) -> Result<()> {
+    let list = |value: &Value, what: &str| {
+        value["threads"]
+            .as_array()
+            .cloned()
+            .with_context(|| format!("no threads in {what}"))
+    };
+    let measured = list(report, "the report")?;
+    for thread in list(truth, "the truth")? {
+        let tid = number(&thread, "/tid")?;
+        let found = measured
+            .iter()
+            .find(|row| row["tid"] == tid)
+            .with_context(|| format!("thread {tid} is not in the report"))?;
+        for kind in ["/minor", "/major"] {
+            let (kernel, ours) = (number(&thread, kind)?, number(found, kind)?);
+            ensure!(
+                kernel == ours,
+                "thread {tid} ({}) had {kernel} {} faults, {ours} were counted",
+                thread["role"].as_str().unwrap_or("thread"),
+                kind.trim_start_matches('/')
+            );
+        }
+    }
+    Ok(())
+}
