@@ -13,6 +13,7 @@ use super::matrix::Matrix;
 use super::qemu::Qemu;
 use super::table::{self, Column};
 use super::tools::Tools;
+use super::vm;
 use crate::apt::Apt;
 use crate::arch::Arch;
 use crate::step::{self, Done, Findings, Outcome, Stage};
@@ -32,6 +33,9 @@ pub struct Args {
     /// Only the checks that need no virtual machine.
     #[arg(long, conflicts_with = "only")]
     no_vm: bool,
+    /// Do not build vmascope for the matrix: guests get what is in dist, if anything.
+    #[arg(long)]
+    no_build: bool,
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -129,7 +133,11 @@ fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
 fn set_up(args: &Args, archs: &[Arch]) -> Result<Matrix> {
     let mut programs = Vec::new();
     for arch in archs {
-        programs.push((*arch, build::vmascope(*arch, true)?));
+        if !args.no_build {
+            programs.push((*arch, build::vmascope(*arch, true)?));
+        } else if let Some(built) = vm::built(*arch) {
+            programs.push((*arch, built));
+        }
     }
     Ok(Matrix {
         qemu: Qemu::ensure()?,

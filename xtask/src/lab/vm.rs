@@ -120,16 +120,8 @@ fn run_command(args: &Args, mut stdout: File) -> Result<StepResult> {
     }
     let mut files = vec![];
     if args.no_build {
-        let built = paths::root()
-            .join("dist")
-            .join(args.arch.name())
-            .join("vmascope");
-        files.extend(
-            built
-                .is_file()
-                .then(|| guest_file(&built, "/bin/vmascope"))
-                .transpose()?,
-        );
+        let program = built(args.arch).map(|path| guest_file(&path, "/bin/vmascope"));
+        files.extend(program.transpose()?);
     } else {
         files.push(guest_file(
             &build::vmascope(args.arch, true)?,
@@ -180,6 +172,15 @@ fn run_command(args: &Args, mut stdout: File) -> Result<StepResult> {
         Some(result) => Ok(result),
         None => bail!("the guest did not run the command"),
     }
+}
+
+/// The profiler as it was built last.
+pub fn built(arch: Arch) -> Option<PathBuf> {
+    let program = paths::root()
+        .join("dist")
+        .join(arch.name())
+        .join("vmascope");
+    program.is_file().then_some(program)
 }
 
 /// Our own stdout for the command's output; whatever else is printed goes to stderr from now on.
