@@ -5,4 +5,5 @@ pub mod kernel;
 pub mod loader;
 pub mod model;
 pub mod recording;
+pub mod report;
 pub mod session;

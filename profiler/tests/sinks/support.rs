@@ -1,6 +1,5 @@
 //! Hand-made sessions and snapshots for the tests of sinks and recordings: a normal one, an empty
 //! one, and one with numbers as large as they get.
-#![expect(dead_code, reason = "each test binary uses its part")]
 
 use profiler_common::{
     hist::{decade_of, log2_us_of},
@@ -383,10 +382,10 @@ impl Drop for Scratch {
     }
 }
 
-/// Compares with `tests/expected/NAME`; run with UPDATE_EXPECTED=1 to accept what is there now.
+/// Compares with `tests/sinks/expected/NAME`; run with UPDATE_EXPECTED=1 to accept what is there now.
 pub fn expect(name: &str, got: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/expected")
+        .join("tests/sinks/expected")
         .join(name);
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -1,10 +1,8 @@
 //! What goes into a recording comes out of it, also after a crash; anything else is refused.
 
-mod support;
-
 use std::{fs, path::Path};
 
-use support::{ARMED_NS, Scratch};
+use crate::support::{self, ARMED_NS, Scratch};
 use vmascope::{
     model::Snapshot,
     recording::{Error, Recording, Writer},

@@ -1,0 +1,323 @@
+//! From a session and its counts to a report: what is known, what is not, and quantiles.
+
+use profiler_common::words::{FallbackReason, Kind, Loss, Mode, Op, Path};
+
+use super::{
+    Compared, Components, Cost, CrossCheck, Distribution, FaultReport, Faults, HolderReport,
+    LockReport, MmapLock, Named, OpReport, Report, SignalReport, TaskReport, TaskWaits, WaitReport,
+    verdict,
+};
+use crate::{
+    model::{FaultEvent, Hist, Session, Snapshot, Thread, WaitEvent},
+    recording::{self, Recording},
+};
+
+/// Threads listed one by one.
+pub const THREADS: usize = 1000;
+/// Single waits and faults listed.
+pub const WORST: u32 = 10;
+
+/// Live: `waits` and `faults` are the longest seen, longest first.
+pub fn build(
+    session: &Session,
+    counts: &Snapshot,
+    waits: &[WaitEvent],
+    faults: &[FaultEvent],
+) -> Report {
+    let knows = Knows::of(session);
+    let tasks = |all: Vec<Thread>| all.iter().map(|t| task(t, &knows)).collect();
+    let mut threads = counts.threads.clone();
+    threads.sort_by_key(|t| std::cmp::Reverse((t.faults(), t.waits)));
+    threads.truncate(THREADS);
+    Report {
+        schema: session.schema,
+        version: session.version.clone(),
+        verdict: verdict(session, counts, waits),
+        host: session.host.clone(),
+        target: session.target.clone(),
+        tier: session.tier.clone(),
+        vma_lock: session.vma_lock.clone(),
+        mmap_lock_mode: session.mmap_lock.clone(),
+        min_us: session.min_us,
+        sample: session.sample,
+        duration_ns: counts.duration_ns,
+        complete: true,
+        signals: Named(session.signals.iter().map(signal).collect()),
+        loss: named(Loss::ALL, Loss::name, |loss| counts.losses[loss as usize]),
+        faults: fault_figures(counts, &knows),
+        mmap_lock: MmapLock {
+            read: lock(counts, Mode::Read, &knows),
+            write: lock(counts, Mode::Write, &knows),
+        },
+        vma_write: None,
+        chains: None,
+        inversions: None,
+        windows: None,
+        conflicts: None,
+        what_if: None,
+        vma_size: None,
+        cross_check: (session.target == "system").then(|| cross_check(counts)),
+        processes: tasks(counts.processes()),
+        threads: tasks(threads),
+        threads_total: counts.threads.len() as u64,
+        worst_waits: waits.iter().map(|w| wait(session, w)).collect(),
+        worst_faults: faults.iter().map(|f| fault(session, f, &knows)).collect(),
+        cost: Cost {
+            cpu_ns: counts.own_cpu_ns,
+            rss_bytes: counts.own_rss_bytes,
+            map_bytes: session.map_bytes,
+            start_ms: session.start_ms,
+            own_faults: counts.own_faults,
+            events_emitted: counts.events_emitted,
+            events_received: counts.events_received,
+        },
+    }
+}
+
+/// The report of a recording, complete or not.
+pub fn of_recording(recording: &Recording) -> recording::Result<Report> {
+    let mut report = build(
+        recording.session(),
+        &recording.snapshot()?,
+        &recording.worst_waits(WORST)?,
+        &recording.worst_faults(WORST)?,
+    );
+    report.complete = recording.complete();
+    Ok(report)
+}
+
+/// Which figures this session can give.
+pub(super) struct Knows {
+    pub count: bool,
+    pub path: bool,
+    /// GUP faults, errors and interrupted faults: only hooks in the fault handler see them.
+    pub all_ends: bool,
+    pub kind: bool,
+    pub latency: bool,
+    pub fallback: bool,
+    pub vma_lock: bool,
+    pub acquired: bool,
+    pub wait: bool,
+    pub hold: bool,
+    pub op: bool,
+}
+
+impl Knows {
+    pub fn of(session: &Session) -> Self {
+        let vma_lock = session.vma_lock != "none";
+        Self {
+            count: session.has("fault_count"),
+            path: session.has("fault_path"),
+            all_ends: session.has("fault_count") && session.tier != "tracepoint",
+            kind: session.has("fault_kind"),
+            latency: session.has("fault_latency"),
+            fallback: vma_lock && session.has("fallback_reason"),
+            vma_lock,
+            acquired: session.mmap_lock == "all" && session.has("mmap_lock_acquired"),
+            wait: session.has("mmap_lock_wait"),
+            hold: session.has("mmap_lock_hold"),
+            op: session.has("mmap_lock_op"),
+        }
+    }
+
+    fn path(&self, path: Path) -> bool {
+        use Path::{Error, Fallback, Gup, Interrupted, MmapLock, Remote, Retry, RetryVma, VmaLock};
+        self.path
+            && match path {
+                VmaLock | Fallback | RetryVma => self.vma_lock,
+                Gup | Remote | Error | Interrupted => self.all_ends,
+                Retry | MmapLock => true,
+            }
+    }
+}
+
+fn named<W: Copy, V>(
+    words: &[W],
+    name: impl Fn(W) -> &'static str,
+    value: impl Fn(W) -> V,
+) -> Named<V> {
+    let entry = |w: &W| (name(*w).to_owned(), value(*w));
+    Named(words.iter().map(entry).collect())
+}
+
+fn signal(s: &crate::model::Signal) -> (String, SignalReport) {
+    let report = SignalReport {
+        quality: s.quality,
+        hook: s.hook.clone(),
+        reason: s.reason.clone(),
+    };
+    (s.name.clone(), report)
+}
+
+fn by_path(knows: &Knows, count: impl Fn(Path) -> u64) -> Option<Named<Option<u64>>> {
+    let value = |p| knows.path(p).then(|| count(p));
+    knows.path.then(|| named(Path::ALL, Path::name, value))
+}
+
+fn fault_figures(counts: &Snapshot, knows: &Knows) -> Faults {
+    let major = counts.majors_total();
+    let unfinished = counts.path(Path::Error).count + counts.path(Path::Interrupted).count;
+    let by_kind = |kind: Kind| {
+        let of_path = |f: &crate::model::FaultStats| f.by_kind[kind as usize];
+        counts.faults.iter().map(of_path).sum::<u64>()
+    };
+    let reason = |r| counts.fallbacks[r as usize];
+    let op_wait = counts.locks[Mode::Read as usize].by_op[Op::Fault as usize].wait_sum_ns;
+    let mut all = Hist::default();
+    counts.faults.iter().for_each(|f| all.add(&f.latency));
+    let mut latency = named(Path::ALL, Path::name, |p| {
+        (knows.latency && knows.path(p)).then(|| distribution(&counts.path(p).latency))
+    });
+    latency
+        .0
+        .push(("all".into(), knows.latency.then(|| distribution(&all))));
+    Faults {
+        total: knows.count.then(|| counts.faults_total()),
+        major: knows.count.then_some(major),
+        minor: knows
+            .count
+            .then(|| counts.faults_total().saturating_sub(major + unfinished)),
+        gup: (knows.all_ends && knows.path).then(|| counts.path(Path::Gup).count),
+        remote: (knows.all_ends && knows.path).then(|| counts.path(Path::Remote).count),
+        by_path: by_path(knows, |p| counts.path(p).count),
+        major_by_path: by_path(knows, |p| counts.path(p).major),
+        fallbacks: knows
+            .fallback
+            .then(|| named(FallbackReason::ALL, FallbackReason::name, reason)),
+        retry_attempts: knows.all_ends.then_some(counts.retries),
+        retries: None,
+        held_waits: None,
+        folio_state: None,
+        by_kind: knows.kind.then(|| named(Kind::ALL, Kind::name, by_kind)),
+        latency_ns: latency,
+        components_ns: Components {
+            mmap_lock_wait: (knows.wait && knows.op).then_some(op_wait),
+            io_wait: None,
+        },
+    }
+}
+
+fn distribution(hist: &Hist) -> Distribution {
+    let hdr = (hist.count > 0).then(|| hist.hdr());
+    let at = |q: f64| Some(hdr.as_ref()?.value_at_quantile(q).min(hist.max_ns));
+    Distribution {
+        count: hist.count,
+        sum: hist.sum_ns,
+        max: (hist.count > 0).then_some(hist.max_ns),
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+    }
+}
+
+fn lock(counts: &Snapshot, mode: Mode, knows: &Knows) -> LockReport {
+    let side = &counts.locks[mode as usize];
+    let total = side.total();
+    let op = |op: &Op| {
+        let o = side.by_op[*op as usize];
+        let report = OpReport {
+            acquired: knows.acquired.then_some(o.acquired),
+            waits: knows.wait.then_some(o.waits),
+            wait_sum_ns: knows.wait.then_some(o.wait_sum_ns),
+            wait_max_ns: knows.wait.then_some(o.wait_max_ns),
+            holds: knows.hold.then_some(o.holds),
+            hold_sum_ns: knows.hold.then_some(o.hold_sum_ns),
+            hold_max_ns: knows.hold.then_some(o.hold_max_ns),
+        };
+        let seen = [report.acquired, report.waits, report.holds];
+        let seen = seen.iter().any(|n| n.is_some_and(|n| n > 0));
+        seen.then(|| (op.name().to_owned(), report))
+    };
+    LockReport {
+        acquired: knows.acquired.then_some(total.acquired),
+        waits: knows.wait.then_some(total.waits),
+        wait_ns: knows.wait.then(|| distribution(&side.wait)),
+        hold_ns: knows.hold.then(|| distribution(&side.hold)),
+        by_op: knows
+            .op
+            .then(|| Named(Op::ALL.iter().filter_map(op).collect())),
+        acquire_decades: knows.acquired.then(|| side.decades.to_vec()),
+    }
+}
+
+fn task(t: &Thread, knows: &Knows) -> TaskReport {
+    let waits = |mode: Mode| {
+        let at = mode as usize;
+        knows.wait.then(|| TaskWaits {
+            waits: t.waits[at],
+            wait_sum_ns: t.wait_sum_ns[at],
+            wait_max_ns: t.wait_max_ns[at],
+        })
+    };
+    TaskReport {
+        tgid: t.tgid,
+        tid: t.tid,
+        comm: t.comm.clone(),
+        exited: t.exited,
+        faults: t.faults(),
+        minor: t.minor,
+        major: t.major,
+        by_path: by_path(knows, |p| t.on_path(p)),
+        latency_sum_ns: knows.latency.then_some(t.sum_ns),
+        latency_max_ns: knows.latency.then_some(t.max_ns),
+        read: waits(Mode::Read),
+        write: waits(Mode::Write),
+    }
+}
+
+fn wait(session: &Session, w: &WaitEvent) -> WaitReport {
+    WaitReport {
+        wait_ns: w.duration_ns(),
+        start_ns: w.start_ns.saturating_sub(session.armed_monotonic_ns),
+        lock: "mmap_lock",
+        mode: w.mode.name(),
+        op: w.op.name(),
+        tid: w.tid,
+        tgid: w.tgid,
+        comm: w.comm.clone(),
+        prio: w.prio,
+        mm_tgid: w.mm_tgid,
+        acquired: w.acquired,
+        holder: w.holder.as_ref().map(|h| HolderReport {
+            tid: h.tid,
+            tgid: h.tgid,
+            comm: h.comm.clone(),
+            prio: h.prio,
+            reader: h.reader,
+        }),
+    }
+}
+
+fn fault(session: &Session, f: &FaultEvent, knows: &Knows) -> FaultReport {
+    FaultReport {
+        latency_ns: f.duration_ns(),
+        start_ns: f.start_ns.saturating_sub(session.armed_monotonic_ns),
+        path: knows.path(f.path).then(|| f.path.name()),
+        kind: knows.kind.then(|| f.kind.name()),
+        fallback_reason: f.fallback.map(FallbackReason::name),
+        major: f.major,
+        mmap_wait_ns: f.mmap_wait_ns,
+        attempts: f.attempts,
+        tid: f.tid,
+        tgid: f.tgid,
+        comm: f.comm.clone(),
+        prio: f.prio,
+        address: f.address,
+    }
+}
+
+/// `pgfault` counts what ended, errors and vmascope's own faults included. `pgmajfault` is counted
+/// where I/O starts, so a fault that started it and was interrupted is in the kernel's figure only.
+fn cross_check(counts: &Snapshot) -> CrossCheck {
+    let compared = |kernel: u64, measured: u64| Compared {
+        kernel,
+        measured,
+        difference: measured.wrapping_sub(kernel).cast_signed(),
+    };
+    let ended = counts.faults_total() - counts.path(Path::Interrupted).count;
+    CrossCheck {
+        pgfault: compared(counts.vmstat_pgfault, ended + counts.own_faults),
+        pgmajfault: compared(counts.vmstat_pgmajfault, counts.majors_total()),
+    }
+}

@@ -1,0 +1,450 @@
+//! The report as one page of text: 80 columns, ASCII, the verdict first. In: a report, nothing
+//! else, so the page and the JSON cannot disagree. Out: a string.
+
+use super::{
+    Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskWaits, WaitReport,
+    units::{self, bytes, clean, count, glued, percent, time, wrap},
+};
+use crate::model::Quality;
+
+const WIDTH: usize = 80;
+/// Rows of the long lists; JSON and the recording have them all.
+const PROCESSES: usize = 10;
+const OPS: usize = 8;
+const WORST: usize = 5;
+
+pub fn text(r: &Report) -> String {
+    let mut parts = vec![head(r)];
+    parts.extend(faults(r));
+    parts.extend(locks(r));
+    parts.extend(by_op(r));
+    parts.extend(decades(r));
+    parts.extend(worst_waits(r));
+    parts.extend(worst_faults(r));
+    parts.extend(processes(r));
+    parts.push(trust(r));
+    parts.join("\n")
+}
+
+fn head(r: &Report) -> String {
+    let mut out = wrap(&r.verdict, WIDTH, "");
+    if !r.complete {
+        out.push_str("\n\nThe recording is not complete: it ends with its last interval.");
+    }
+    let vma_lock = match r.vma_lock.as_str() {
+        "none" => glued("no VMA lock"),
+        design => glued(&format!("VMA lock {design}")),
+    };
+    let host = format!(
+        "{}, Linux {} {}, {} CPUs, {} pages, {vma_lock}",
+        clean(&r.host.name),
+        r.host.kernel,
+        r.host.arch,
+        r.host.cpus,
+        glued(&bytes(r.host.page_size)),
+    );
+    let mut target = format!(
+        "target {}, tier {}, mmap_lock {}, single events from {} us on",
+        glued(&clean(&r.target)),
+        r.tier,
+        r.mmap_lock_mode,
+        r.min_us
+    );
+    if r.sample > 1 {
+        target.push_str(&format!(", 1 fault in {} timed", r.sample));
+    }
+    let (host, target) = (wrap(&host, WIDTH, "  "), wrap(&target, WIDTH, "  "));
+    format!("{out}\n\n{host}\n{target}\n")
+}
+
+/// Rows under a head; the first column is flush left, the others flush right.
+struct Table {
+    rows: Vec<Vec<Cell>>,
+}
+
+enum Cell {
+    Text(String),
+    /// In full where all columns fit, else to three digits.
+    Count(u64),
+}
+
+impl Cell {
+    fn show(&self, short: bool) -> String {
+        match self {
+            Cell::Text(text) => text.clone(),
+            Cell::Count(n) if short => units::short(*n),
+            Cell::Count(n) => count(*n),
+        }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        Cell::Text(text)
+    }
+}
+
+impl From<u64> for Cell {
+    fn from(n: u64) -> Self {
+        Cell::Count(n)
+    }
+}
+
+impl From<Option<u64>> for Cell {
+    fn from(n: Option<u64>) -> Self {
+        n.map_or(Cell::Text("-".into()), Cell::Count)
+    }
+}
+
+impl Table {
+    fn new<const N: usize>(head: [&str; N]) -> Self {
+        Self {
+            rows: vec![head.map(|name| Cell::Text(name.into())).into()],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rows.len() == 1
+    }
+
+    fn render(&self) -> String {
+        let full = self.render_with(false);
+        if full.lines().all(|line| line.chars().count() <= WIDTH) {
+            return full;
+        }
+        self.render_with(true)
+    }
+
+    fn render_with(&self, short: bool) -> String {
+        let show = |row: &Vec<Cell>| row.iter().map(|c| c.show(short)).collect::<Vec<_>>();
+        let rows: Vec<_> = self.rows.iter().map(show).collect();
+        let columns = rows.first().map_or(0, Vec::len);
+        let width = |c: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(c));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let mut widths: Vec<_> = (0..columns).map(width).collect();
+        // Figures in neighbouring tables stand under each other where there is room.
+        let used = widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1);
+        if let Some(first) = widths.first_mut() {
+            *first += WIDTH.saturating_sub(used).min(FIRST.saturating_sub(*first));
+        }
+        let mut out = String::new();
+        for row in rows {
+            let mut line = String::new();
+            for (c, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                match c {
+                    0 => line.push_str(&format!("{cell:<width$}")),
+                    _ => line.push_str(&format!("  {cell:>width$}")),
+                }
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// The usual width of a first column.
+const FIRST: usize = 16;
+
+fn duration(ns: Option<u64>) -> String {
+    ns.map_or("-".into(), time)
+}
+
+fn quantiles(d: Option<&Distribution>) -> [String; 3] {
+    let of = |f: fn(&Distribution) -> Option<u64>| duration(d.and_then(f));
+    [of(|d| d.p50), of(|d| d.p99), of(|d| d.max)]
+}
+
+fn title(r: &Report, text: &str, signals: &[&str]) -> String {
+    let approximate = |name: &&str| {
+        let signal = r.signals.get(name);
+        signal.is_some_and(|s| s.quality == Quality::Approximate)
+    };
+    if signals.iter().any(approximate) {
+        format!("{text} (approx.)")
+    } else {
+        text.to_owned()
+    }
+}
+
+fn faults(r: &Report) -> Option<String> {
+    let f = &r.faults;
+    let total = f.total?;
+    let name = title(r, "FAULTS", &["fault_count", "fault_path"]);
+    let mut table = Table::new([&name, "count", "share", "major", "p50", "p99", "max"]);
+    let mut row = |name: &str, n: u64, major: Option<u64>, latency: &str| {
+        let latency = f.latency_ns.get(latency).and_then(Option::as_ref);
+        let mut cells: Vec<Cell> = vec![name.to_owned().into(), n.into()];
+        cells.extend([percent(n, total).into(), major.into()]);
+        cells.extend(quantiles(latency).map(Cell::from));
+        table.rows.push(cells);
+    };
+    if let Some(paths) = &f.by_path {
+        for (path, n) in &paths.0 {
+            let Some(n) = n.filter(|n| *n > 0) else {
+                continue;
+            };
+            let major = f.major_by_path.as_ref().and_then(|m| *m.get(path)?);
+            row(path, n, major, path);
+        }
+    }
+    row("all", total, f.major, "all");
+    let mut out = table.render();
+    let mut list = |name: String, of: Option<&Named<u64>>| {
+        let seen = of.map(|of| of.0.iter().filter(|(_, n)| *n > 0).collect::<Vec<_>>());
+        let Some(seen) = seen.filter(|s| !s.is_empty()) else {
+            return;
+        };
+        let each = |(word, n): &&(String, u64)| format!("{word}\u{a0}{}", count(*n));
+        let all: Vec<_> = seen.iter().map(each).collect();
+        let line = format!("{name}: {}", all.join(", "));
+        out.push_str(&wrap(&line, WIDTH, "  "));
+        out.push('\n');
+    };
+    list(title(r, "kinds", &["fault_kind"]), f.by_kind.as_ref());
+    let reasons = title(r, "fallback reasons", &["fallback_reason"]);
+    list(reasons, f.fallbacks.as_ref());
+    Some(out)
+}
+
+fn locks(r: &Report) -> Option<String> {
+    let name = title(r, "MMAP_LOCK", &["mmap_lock_wait", "mmap_lock_hold"]);
+    let mut table = Table::new([&name, "count", "sum", "mean", "p50", "p99", "max"]);
+    for (mode, side) in [("read", &r.mmap_lock.read), ("write", &r.mmap_lock.write)] {
+        if let Some(n) = side.acquired {
+            table
+                .rows
+                .push(vec![format!("{mode} acquired").into(), n.into()]);
+        }
+        for (what, of) in [("waits", &side.wait_ns), ("holds", &side.hold_ns)] {
+            let Some(d) = of else { continue };
+            let mean = duration(d.sum.checked_div(d.count));
+            let mut cells: Vec<Cell> = vec![format!("{mode} {what}").into(), d.count.into()];
+            cells.extend([time(d.sum).into(), mean.into()]);
+            cells.extend(quantiles(Some(d)).map(Cell::from));
+            table.rows.push(cells);
+        }
+    }
+    (!table.is_empty()).then(|| table.render())
+}
+
+fn by_op(r: &Report) -> Option<String> {
+    let name = title(r, "BY OP", &["mmap_lock_op"]);
+    let mut table = Table::new([
+        &name, "acquired", "waits", "wait sum", "wait max", "hold sum", "hold max",
+    ]);
+    let mut side = |mode: &str, side: &LockReport| {
+        let mut ops: Vec<&(String, OpReport)> = side.by_op.iter().flat_map(|ops| &ops.0).collect();
+        ops.sort_by_key(|(_, o)| std::cmp::Reverse((o.wait_sum_ns, o.hold_sum_ns)));
+        for (op, o) in ops.into_iter().take(OPS) {
+            let mut cells: Vec<Cell> = vec![format!("{mode} {op}").into()];
+            cells.extend([o.acquired.into(), o.waits.into()]);
+            let times = [o.wait_sum_ns, o.wait_max_ns, o.hold_sum_ns, o.hold_max_ns];
+            cells.extend(times.map(|ns| Cell::from(duration(ns))));
+            table.rows.push(cells);
+        }
+    };
+    side("read", &r.mmap_lock.read);
+    side("write", &r.mmap_lock.write);
+    (!table.is_empty()).then(|| table.render())
+}
+
+fn decades(r: &Report) -> Option<String> {
+    let (read, write) = (&r.mmap_lock.read, &r.mmap_lock.write);
+    let (Some(read), Some(write)) = (&read.acquire_decades, &write.acquire_decades) else {
+        let why = if r.mmap_lock_mode == "contended" {
+            "uncontended acquisitions are not seen; use --mmap-lock all"
+        } else {
+            let signal = r.signals.get("mmap_lock_acquired");
+            signal.map_or("acquisitions are not seen", |s| s.reason.as_str())
+        };
+        let line = format!("No table of acquisitions by decade: {why}.");
+        return Some(wrap(&line, WIDTH, "  ") + "\n");
+    };
+    let mut table = Table::new([
+        "ACQUIRED IN us",
+        "[0,1)",
+        "[1,10)",
+        "[10,100)",
+        "[100,1k)",
+        "[1k,10k)",
+        "[10k,inf)",
+    ]);
+    for (mode, decades) in [("read", read), ("write", write)] {
+        let mut row: Vec<Cell> = vec![mode.to_owned().into()];
+        row.extend(decades.iter().map(|n| Cell::from(*n)));
+        table.rows.push(row);
+    }
+    Some(table.render())
+}
+
+/// `comm (tid)`, short enough for a column.
+fn who(comm: &str, tid: u32) -> String {
+    format!("{} ({tid})", clean(comm))
+}
+
+fn worst_waits(r: &Report) -> Option<String> {
+    let doubtful = |name: &str| {
+        let signal = r.signals.get(&format!("mmap_lock_{name}"))?;
+        (signal.quality == Quality::Approximate).then(|| name.to_owned())
+    };
+    let doubtful: Vec<_> = ["op", "holder"].into_iter().filter_map(doubtful).collect();
+    let mut head = "LONGEST WAITS".to_owned();
+    if !doubtful.is_empty() {
+        head.push_str(&format!(" ({} approx.)", doubtful.join(" and ")));
+    }
+    let line = |w: &WaitReport| {
+        let gave_up = if w.acquired { "" } else { " (gave up)" };
+        let holder = w.holder.as_ref().map_or(String::new(), |h| {
+            let how = if h.reader { " reading" } else { "" };
+            format!(", held by {}{how}", who(&h.comm, h.tid))
+        });
+        let (mode, op, waiter) = (w.mode, w.op, who(&w.comm, w.tid));
+        (
+            w.wait_ns,
+            format!("{mode} {op} in {waiter}{gave_up}{holder}"),
+        )
+    };
+    list(&head, r.worst_waits.iter().take(WORST).map(line))
+}
+
+fn worst_faults(r: &Report) -> Option<String> {
+    let line = |f: &FaultReport| {
+        let mut words = vec![if f.major { "major" } else { "minor" }];
+        words.extend(f.kind);
+        words.push("fault");
+        let path = f.path.map_or(String::new(), |p| format!(", path {p}"));
+        let waited = match f.mmap_wait_ns {
+            0 => String::new(),
+            ns => format!(", {} of it waiting for mmap_lock", glued(&time(ns))),
+        };
+        let who = who(&f.comm, f.tid);
+        (
+            f.latency_ns,
+            format!("{} in {who}{path}{waited}", words.join(" ")),
+        )
+    };
+    list(
+        "LONGEST FAULTS",
+        r.worst_faults.iter().take(WORST).map(line),
+    )
+}
+
+/// Durations with a sentence each.
+fn list(head: &str, lines: impl Iterator<Item = (u64, String)>) -> Option<String> {
+    let lines: Vec<_> = lines
+        .map(|(ns, text)| wrap_after(&format!("{:>9}  {text}", time(ns)), 11))
+        .collect();
+    (!lines.is_empty()).then(|| format!("{head}\n{}\n", lines.join("\n")))
+}
+
+fn processes(r: &Report) -> Option<String> {
+    let mut table = Table::new([
+        "PROCESSES",
+        "faults",
+        "major",
+        "fallback",
+        "retry",
+        "rd. wait",
+        "wr. wait",
+    ]);
+    for p in r.processes.iter().take(PROCESSES) {
+        let path = |name| p.by_path.as_ref().and_then(|b| *b.get(name)?);
+        let wait = |w: &Option<TaskWaits>| duration(w.map(|w| w.wait_sum_ns));
+        table.rows.push(vec![
+            who(&p.comm, p.tgid).into(),
+            p.faults.into(),
+            p.major.into(),
+            path("fallback").into(),
+            path("retry").into(),
+            wait(&p.read).into(),
+            wait(&p.write).into(),
+        ]);
+    }
+    if table.is_empty() {
+        return None;
+    }
+    let mut out = table.render();
+    if r.processes.len() > PROCESSES {
+        out.push_str(&format!("and {} more\n", r.processes.len() - PROCESSES));
+    }
+    Some(out)
+}
+
+/// What the figures are worth: losses, signals that are not exact, the kernel's own counts, cost.
+fn trust(r: &Report) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, text: &str| {
+        let line = format!("{name:<16}  {text}");
+        out.push_str(wrap_after(&line, 18).as_str());
+        out.push('\n');
+    };
+    let lost = r.loss.0.iter().filter(|(_, n)| *n > 0);
+    let lost: Vec<_> = lost
+        .map(|(why, n)| format!("{why}\u{a0}{}", count(*n)))
+        .collect();
+    let none = "none".to_owned();
+    line(
+        "LOSSES",
+        &if lost.is_empty() {
+            none
+        } else {
+            lost.join(", ")
+        },
+    );
+    let mut first = "NOT EXACT";
+    for (name, s) in &r.signals.0 {
+        let how = match s.quality {
+            Quality::Exact => continue,
+            Quality::Approximate => "approx.",
+            Quality::Unavailable => "unavailable",
+        };
+        line(first, &format!("{name} {how}: {}", s.reason));
+        first = "";
+    }
+    if let Some(c) = &r.cross_check {
+        let both = [("pgfault", &c.pgfault), ("pgmajfault", &c.pgmajfault)];
+        let mut first = "CROSS-CHECK";
+        for (name, c) in both {
+            let sign = ["-", "", "+"][(c.difference.signum() + 1) as usize];
+            let by = format!("{sign}{}", count(c.difference.unsigned_abs()));
+            let (kernel, ours) = (count(c.kernel), count(c.measured));
+            line(
+                first,
+                &format!("{name}: /proc/vmstat {kernel}, measured {ours}, difference {by}"),
+            );
+            first = "";
+        }
+    }
+    let c = &r.cost;
+    let cpu = percent(c.cpu_ns, r.duration_ns);
+    line(
+        "OWN COST",
+        &format!(
+            "{} CPU ({} of one), {} resident, {} maps, start {}, {} own faults",
+            glued(&time(c.cpu_ns)),
+            glued(&cpu),
+            glued(&bytes(c.rss_bytes)),
+            glued(&bytes(c.map_bytes)),
+            glued(&time((c.start_ms * 1e6) as u64)),
+            count(c.own_faults)
+        ),
+    );
+    out
+}
+
+/// Like `wrap`, but blanks inside the first `keep` characters stay.
+fn wrap_after(line: &str, keep: usize) -> String {
+    let at = line
+        .char_indices()
+        .nth(keep)
+        .map_or(line.len(), |(at, _)| at);
+    let (head, tail) = line.split_at(at);
+    let indent = " ".repeat(keep);
+    format!(
+        "{head}{}",
+        wrap(tail, WIDTH - keep, "").replace('\n', &format!("\n{indent}"))
+    )
+}
