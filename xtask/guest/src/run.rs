@@ -224,7 +224,7 @@ fn start_command(step: &Step) -> io::Result<Child> {
         .args(args)
         .env_clear()
         .envs([
-            ("PATH", "/bin:/sbin"),
+            ("PATH", "/bin:/sbin:/root"),
             ("HOME", "/root"),
             ("TERM", "dumb"),
             ("LC_ALL", "C"),

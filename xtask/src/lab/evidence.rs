@@ -112,7 +112,7 @@ impl Evidence<'_> {
 
     /// Whether this kernel has per-VMA locks.
     pub fn per_vma_locks(&self) -> bool {
-        self.kernel.series != "6.1"
+        self.kernel.vma_lock() != "none"
     }
 }
 

@@ -17,15 +17,26 @@ use crate::{deb, paths};
 /// The series of the test matrix: one for each design of the per-VMA lock.
 pub const MATRIX: [&str; 4] = ["6.1", "6.12", "6.18", "7.3"];
 
-/// Series that share a lock design may stand for one another; nearest first is chosen.
-const DESIGNS: [&[&str]; 4] = [
-    &["6.1"],
-    &[
-        "6.4", "6.5", "6.6", "6.7", "6.8", "6.9", "6.10", "6.11", "6.12", "6.13", "6.14",
-    ],
-    &["6.16", "6.17", "6.18", "6.19"],
-    &["7.0", "7.1", "7.2", "7.3"],
+/// Series that share a lock design may stand for one another; nearest first is chosen. The names
+/// are those that `vmascope` gives the designs.
+const DESIGNS: [(&str, &[&str]); 4] = [
+    ("none", &["6.1"]),
+    (
+        "rwsem",
+        &[
+            "6.4", "6.5", "6.6", "6.7", "6.8", "6.9", "6.10", "6.11", "6.12", "6.13", "6.14",
+        ],
+    ),
+    ("refcount", &["6.16", "6.17", "6.18", "6.19"]),
+    // Refactored: the same fields, other functions.
+    ("refcount", &["7.0", "7.1", "7.2", "7.3"]),
 ];
+
+/// `none`, `rwsem` or `refcount`; a series that is not known is taken for a newer one.
+pub fn vma_lock(series: &str) -> &'static str {
+    let design = DESIGNS.iter().find(|(_, all)| all.contains(&series));
+    design.map_or("refcount", |(name, _)| name)
+}
 
 const SUITES: [&str; 8] = [
     "bookworm",
@@ -156,17 +167,12 @@ impl Kernel {
         })
     }
 
-    pub fn is_substitute(&self) -> bool {
-        self.wanted != self.series
+    pub fn vma_lock(&self) -> &'static str {
+        vma_lock(&self.series)
     }
 
-    /// The series, with a note when it stands for another.
-    pub fn name(&self) -> String {
-        if self.is_substitute() {
-            format!("{} for {}", self.series, self.wanted)
-        } else {
-            self.series.clone()
-        }
+    pub fn is_substitute(&self) -> bool {
+        self.wanted != self.series
     }
 }
 
@@ -241,7 +247,7 @@ fn has_modules(choice: &Choice<'_>) -> bool {
 /// The series itself, then those of its design from near to far.
 fn substitutes(wanted: &str) -> Vec<&str> {
     let mut all = vec![wanted];
-    if let Some(design) = DESIGNS.iter().find(|design| design.contains(&wanted)) {
+    if let Some((_, design)) = DESIGNS.iter().find(|(_, all)| all.contains(&wanted)) {
         let place = |s: &str| design.iter().position(|other| *other == s).unwrap_or(0);
         let own = place(wanted);
         let mut others: Vec<&str> = design.iter().copied().filter(|s| *s != wanted).collect();
@@ -365,6 +371,14 @@ mod tests {
         assert_eq!(series("6.6").as_deref(), Some("6.12"));
         assert_eq!(series("5.10"), None);
         assert_eq!(chosen("6.1", Flavour::Rt), None);
+    }
+
+    #[test]
+    fn designs_have_the_names_of_the_profiler() {
+        assert_eq!(vma_lock("6.1"), "none");
+        assert_eq!(vma_lock("6.12"), "rwsem");
+        assert_eq!(vma_lock("6.18"), "refcount");
+        assert_eq!(vma_lock("7.9"), "refcount");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! column, with its console printed.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -25,6 +25,14 @@ use crate::step::Outcome;
 /// Processors and memory of a guest. Two make threads run at once, also on a host with two.
 const SMP: u32 = 2;
 const MEM_MIB: u32 = 1024;
+
+/// What a row of the matrix is called: `6.12`, `7.3-rt`.
+pub fn label(series: &str, flavour: Flavour) -> String {
+    match flavour {
+        Flavour::Cloud => series.to_owned(),
+        other => format!("{series}-{other}"),
+    }
+}
 
 /// What all cells share.
 pub struct Matrix {
@@ -47,13 +55,13 @@ impl Matrix {
     }
 
     /// Runs one cell. Never an error: what goes wrong fails the cell's tests.
-    pub fn cell(&self, series: &str, arch: Arch) -> Column {
+    pub fn cell(&self, series: &str, flavour: Flavour, arch: Arch) -> Column {
         let mut column = Column {
-            kernel: series.to_owned(),
+            kernel: label(series, flavour),
             arch: arch.to_string(),
             outcomes: Vec::new(),
         };
-        let kernel = match Kernel::ensure(&self.apt, series, arch, Flavour::Cloud) {
+        let kernel = match Kernel::ensure(&self.apt, series, arch, flavour) {
             Ok(kernel) => kernel,
             Err(error) => {
                 column.outcomes = self.all_failed(&format!("{error:#}"));
@@ -65,9 +73,12 @@ impl Matrix {
                 "no kernel {series} for {arch}: {} stands for it",
                 kernel.series
             );
-            column.kernel = kernel.name();
+            column.kernel = format!("{} for {series}", label(&kernel.series, flavour));
         }
-        match self.boot(&kernel) {
+        let out = self
+            .out
+            .join(format!("{}-{arch}", label(&kernel.series, flavour)));
+        match self.boot(&kernel, &out) {
             Ok(outcomes) => column.outcomes = outcomes,
             Err(error) => {
                 let text = format!("{error:#}");
@@ -84,14 +95,13 @@ impl Matrix {
             .collect()
     }
 
-    fn boot(&self, kernel: &Kernel) -> Result<Vec<(String, Outcome)>> {
+    fn boot(&self, kernel: &Kernel, out: &Path) -> Result<Vec<(String, Outcome)>> {
         let arch = kernel.arch;
-        let out = self.out.join(format!("{}-{arch}", kernel.series));
         if out.exists() {
-            std::fs::remove_dir_all(&out)
+            std::fs::remove_dir_all(out)
                 .with_context(|| format!("cannot remove {}", out.display()))?;
         }
-        paths::make_dir(&out)?;
+        paths::make_dir(out)?;
         let machine = Machine {
             qemu: &self.qemu,
             kernel,
@@ -109,11 +119,11 @@ impl Matrix {
             stdout: &mut io::sink(),
             stderr: &mut io::sink(),
         };
-        let ended = machine.run(&steps, &out, &mut streams)?;
+        let ended = machine.run(&steps, out, &mut streams)?;
         let evidence = Evidence {
             kernel,
             report: &ended.report,
-            out: &out,
+            out,
         };
         let outcomes: Vec<_> = self
             .tests()

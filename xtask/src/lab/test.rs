@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::kernels::MATRIX;
-use super::matrix::Matrix;
+use super::kernels::{Flavour, MATRIX};
+use super::matrix::{Matrix, label};
 use super::qemu::Qemu;
 use super::table::{self, Column};
 use super::tools::Tools;
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let cells = cells(&args.only)?;
+    let cells = cells(&args.only, args.full)?;
     let mut done = Vec::new();
     if args.only.is_empty() && args.tests.is_empty() {
         done.extend(step::run_all(ci::stages()));
@@ -53,42 +53,64 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// The cells of a row of the matrix run at the same time.
 struct Row {
     series: &'static str,
+    flavour: Flavour,
     archs: Vec<Arch>,
 }
 
-fn cells(only: &[String]) -> Result<Vec<Row>> {
+/// Rows that only a full run has: other flavours, and series beside those of the matrix.
+const MORE: [(&str, Flavour); 8] = [
+    ("6.12", Flavour::Std),
+    ("6.12", Flavour::Rt),
+    ("6.17", Flavour::Cloud),
+    ("6.19", Flavour::Cloud),
+    ("7.0", Flavour::Cloud),
+    ("7.2", Flavour::Cloud),
+    ("7.3", Flavour::Pages16k),
+    ("7.3", Flavour::Rt),
+];
+
+/// The rows and cells to run: those named, else the matrix, in a full run with more.
+fn cells(only: &[String], full: bool) -> Result<Vec<Row>> {
+    let all: Vec<(&'static str, Flavour)> = MATRIX
+        .into_iter()
+        .map(|series| (series, Flavour::Cloud))
+        .chain(MORE)
+        .collect();
     let mut wanted = Vec::new();
     for text in only {
-        let (series, arch) = match text.split_once('/') {
-            Some((series, arch)) => (series, Some(arch)),
+        let (row, arch) = match text.split_once('/') {
+            Some((row, arch)) => (row, Some(arch)),
             None => (text.as_str(), None),
         };
         let known = arch.is_none_or(|name| Arch::ALL.iter().any(|a| a.name() == name));
-        if !known || !MATRIX.contains(&series) {
+        if !known || !all.iter().any(|(s, f)| label(s, *f) == row) {
+            let rows: Vec<String> = all.iter().map(|(s, f)| label(s, *f)).collect();
             bail!(
                 "no cell {text} in the matrix: {} / x86_64, aarch64",
-                MATRIX.join(", ")
+                rows.join(", ")
             );
         }
-        wanted.push((series, arch));
+        wanted.push((row, arch));
     }
-    let is_wanted = |series: &str, arch: Arch| {
-        wanted.is_empty()
-            || wanted
-                .iter()
-                .any(|(s, a)| *s == series && a.is_none_or(|a| a == arch.name()))
+    let is_wanted = |at: usize, row: &str, arch: Arch| {
+        if wanted.is_empty() {
+            return full || at < MATRIX.len();
+        }
+        wanted
+            .iter()
+            .any(|(r, a)| *r == row && a.is_none_or(|a| a == arch.name()))
     };
-    Ok(MATRIX
-        .into_iter()
-        .map(|series| Row {
+    let rows = all.iter().enumerate().map(|(at, (series, flavour))| {
+        let row = label(series, *flavour);
+        let has = |arch: &Arch| *flavour != Flavour::Pages16k || *arch == Arch::Aarch64;
+        let archs = Arch::ALL.into_iter().filter(has);
+        Row {
             series,
-            archs: Arch::ALL
-                .into_iter()
-                .filter(|a| is_wanted(series, *a))
-                .collect(),
-        })
-        .filter(|row| !row.archs.is_empty())
-        .collect())
+            flavour: *flavour,
+            archs: archs.filter(|arch| is_wanted(at, &row, *arch)).collect(),
+        }
+    });
+    Ok(rows.filter(|row| !row.archs.is_empty()).collect())
 }
 
 fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
@@ -119,7 +141,7 @@ fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
             columns.extend(found);
             Ok(findings)
         };
-        let name = format!("guests with {}", row.series);
+        let name = format!("guests with {}", label(row.series, row.flavour));
         done.push(step::run_one(Stage::new(
             name,
             Duration::from_secs(300),
@@ -156,7 +178,7 @@ fn run_row(matrix: &Matrix, row: &Row) -> Result<Vec<Column>> {
         let cells: Vec<_> = row
             .archs
             .iter()
-            .map(|arch| scope.spawn(|| matrix.cell(row.series, *arch)))
+            .map(|arch| scope.spawn(|| matrix.cell(row.series, row.flavour, *arch)))
             .collect();
         cells
             .into_iter()
@@ -184,18 +206,20 @@ fn findings(columns: &[Column]) -> Findings {
 mod tests {
     use super::*;
 
-    fn count(only: &[&str]) -> Option<usize> {
+    fn count(only: &[&str], full: bool) -> Option<usize> {
         let only: Vec<String> = only.iter().map(|text| (*text).to_owned()).collect();
-        let rows = cells(&only).ok()?;
+        let rows = cells(&only, full).ok()?;
         Some(rows.iter().map(|row| row.archs.len()).sum())
     }
 
     #[test]
-    fn cells_are_chosen_by_series_and_arch() {
-        assert_eq!(count(&[]), Some(8));
-        assert_eq!(count(&["6.12"]), Some(2));
-        assert_eq!(count(&["6.12/aarch64", "7.3"]), Some(3));
-        assert_eq!(count(&["5.10"]), None);
-        assert_eq!(count(&["6.12/mips"]), None);
+    fn cells_are_chosen_by_row_and_arch() {
+        assert_eq!(count(&[], false), Some(8));
+        assert_eq!(count(&[], true), Some(23));
+        assert_eq!(count(&["6.12"], false), Some(2));
+        assert_eq!(count(&["6.12/aarch64", "7.3"], false), Some(3));
+        assert_eq!(count(&["7.3-16k"], false), Some(1));
+        assert_eq!(count(&["5.10"], false), None);
+        assert_eq!(count(&["6.12/mips"], false), None);
     }
 }

@@ -42,11 +42,7 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         ensure!(text.contains(name), "{name} is not in the text");
     }
     let kernel = evidence.kernel;
-    let design = match kernel.series.as_str() {
-        "6.1" => "none",
-        "6.12" => "rwsem",
-        _ => "refcount",
-    };
+    let design = kernel.vma_lock();
     ensure!(
         session["vma_lock"] == design,
         "the VMA lock is {}, not {design}",
