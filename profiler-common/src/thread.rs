@@ -27,6 +27,9 @@ pub struct InFlight {
     pub vm_start: u64,
     pub vm_end: u64,
     pub vm_flags: u64,
+    /// The kernel's count of this thread's faults when this one began: it counts one as it ends,
+    /// so a hook that was skipped shows as a jump.
+    pub accounted: u64,
     /// Waited for `mmap_lock` inside this fault.
     pub mmap_wait_ns: u64,
     /// Of the latest attempt, as the kernel passed them.
@@ -71,7 +74,8 @@ pub struct Holder {
 #[derive(Clone, Copy)]
 pub struct ThreadCounts {
     pub by_path: [u64; Path::COUNT],
-    /// As the kernel counts them in `getrusage`: no errors, no retries, GUP included.
+    /// The kernel's own counts (`getrusage`) since the thread was first seen: no errors, no
+    /// retries, GUP included. What they exceed `by_path` by, the hooks missed.
     pub minor: u64,
     pub major: u64,
     pub sum_ns: u64,
@@ -97,6 +101,9 @@ pub struct Thread {
     pub exited: u32,
     /// Faults seen, to time one in `SAMPLE`.
     pub seq: u32,
+    /// `min_flt` and `maj_flt` when the thread was first seen.
+    pub first_minor: u64,
+    pub first_major: u64,
     pub fault: InFlight,
     pub request: Lock,
     pub holder: Holder,

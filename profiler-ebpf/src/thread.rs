@@ -5,7 +5,7 @@ use profiler_common::{thread::Thread, words::Loss};
 
 use crate::{
     count, emit, filter,
-    globals::off,
+    globals::{off, opt},
     kernel::{Mem, Typed, task},
     maps::{MMS, THREADS, ZERO},
 };
@@ -19,6 +19,9 @@ fn ids() -> (u32, u32) {
 /// The current thread's entry, if it has one.
 #[inline(always)]
 pub fn known() -> Option<&'static mut Thread> {
+    if opt::EMPTY() == 1 {
+        return None;
+    }
     let (tid, _) = ids();
     let entry = THREADS.get_ptr_mut(&tid)?;
     // SAFETY: a map value lives while the program runs; only this thread writes to it.
@@ -29,6 +32,9 @@ pub fn known() -> Option<&'static mut Thread> {
 /// `None`: not a target, vmascope itself, not armed yet, or no room (counted).
 #[inline(always)]
 pub fn current(mm: u64) -> Option<&'static mut Thread> {
+    if opt::EMPTY() == 1 {
+        return None;
+    }
     let (tid, tgid) = ids();
     let task = task();
     if let Some(entry) = THREADS.get_ptr_mut(&tid) {
@@ -63,10 +69,27 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     t.tid = tid;
     t.tgid = tgid;
     t.comm = emit::comm();
+    (t.first_minor, t.first_major) = faults_of(task);
     if filter::is_target(tgid) {
         own_mm_seen(tgid);
     }
     Some(t)
+}
+
+/// The kernel's own counts of a task's minor and major faults.
+#[inline(always)]
+fn faults_of(task: *const u8) -> (u64, u64) {
+    // SAFETY: typed pointer, offsets of two unsigned longs.
+    unsafe { (Typed::read(task, off::TASK_MIN_FLT()), Typed::read(task, off::TASK_MAJ_FLT())) }
+}
+
+/// Brings the thread's minor and major counts up to the kernel's; gives their sum.
+#[inline(always)]
+pub fn account(t: &mut Thread) -> u64 {
+    let (minor, major) = faults_of(task());
+    t.counts.minor = minor.wrapping_sub(t.first_minor);
+    t.counts.major = major.wrapping_sub(t.first_major);
+    t.counts.minor + t.counts.major
 }
 
 /// The current thread's own address space, 0 for a kernel thread.

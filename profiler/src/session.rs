@@ -101,12 +101,17 @@ fn map_bytes(map: &aya::maps::Map) -> Option<u64> {
 }
 
 impl Live {
+    /// Everything is attached; what is left is to arm.
+    pub fn ready(&mut self) {
+        self.session.start_ms = host::since_exec_ms();
+    }
+
     pub fn arm(&mut self) -> Result<(), SessionError> {
+        self.ready();
         let s = &mut self.session;
         s.armed_monotonic_ns = host::clock(libc::CLOCK_MONOTONIC);
         s.armed_boottime_ns = host::clock(libc::CLOCK_BOOTTIME);
         s.armed_realtime_ns = host::clock(libc::CLOCK_REALTIME);
-        s.start_ms = host::since_exec_ms();
         self.maps.armed(s.armed_monotonic_ns);
         Ok(loader::arm(&mut self.loaded.ebpf)?)
     }

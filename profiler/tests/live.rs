@@ -14,6 +14,7 @@ fn asked() -> Asked {
             follow: false,
             min_us: 0,
             sample: 1,
+            empty: false,
         },
         btf: None,
         target: "system".into(),

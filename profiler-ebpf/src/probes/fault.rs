@@ -1,5 +1,9 @@
 //! `fault`: attempts at `handle_mm_fault` become faults, each ending on one path.
 //!
+//! Hooks can be skipped: the kernel does not run a program that was preempted on the same CPU. So
+//! each fault is held against the kernel's own count of the thread's faults, which is taken at its
+//! start and must have grown by one at its end; what does not fit is dropped and counted.
+//!
 //! In: entry and exit of `handle_mm_fault`, entry of `lock_mm_and_find_vma`; where exits cannot be
 //! hooked, the software page-fault events, which fire where a fault is accounted; where nothing of
 //! it can be hooked, the exceptions tracepoints for the start. Out: FAULTS, the thread's counts,
@@ -57,7 +61,7 @@ fn attempt_begins<M: Mem>(vma: *const u8, address: u64, flags: u32, has_regs: bo
             t.fault.phase = phase::ATTEMPT;
             return;
         }
-        interrupted(t);
+        given_up(t);
     }
     first_attempt::<M>(t, vma, address, flags, has_regs);
 }
@@ -75,7 +79,9 @@ fn first_attempt<M: Mem>(t: &mut Thread, vma: *const u8, address: u64, flags: u3
         Path::Fallback
     };
     t.seq = t.seq.wrapping_add(1);
+    let accounted = thread::account(t);
     let f = &mut t.fault;
+    f.accounted = accounted;
     // Sampling is for the common case: a fault that had to wait for a lock is timed from its start.
     f.timed = u8::from(locking || t.seq & (opt::SAMPLE() - 1) == 0);
     if !locking {
@@ -150,14 +156,19 @@ fn retried_path(before: u8, flags: u32) -> u8 {
     }
 }
 
-/// `handle_mm_fault` returned `ret`.
+/// `handle_mm_fault(.., address, ..)` returned `ret`.
 #[inline(always)]
-fn attempt_ends(ret: u32) {
+fn attempt_ends(address: u64, ret: u32) {
     // Not `current`: a fault begun before arming has no entry, and is not ours.
     let Some(t) = thread::known() else { return };
-    if t.fault.phase != phase::ATTEMPT {
+    if t.fault.phase == phase::IDLE || t.fault.phase == phase::LOCKING || t.fault.address != address {
         count::loss(Loss::UnmatchedExit);
         return;
+    }
+    if t.fault.phase == phase::RETRYING {
+        // The entry of this attempt was skipped. Its flags are not known, but every kernel so far
+        // retries under mmap_lock, with TRIED after a major attempt.
+        t.fault.path = retried_path(t.fault.path, 0);
     }
     if has(ret, flag::VM_FAULT_RETRY()) {
         t.fault.phase = phase::RETRYING;
@@ -185,15 +196,14 @@ fn finish(t: &mut Thread, ret: u32, major: bool, error: bool) {
     let path = if error { Path::Error as u8 } else { t.fault.path };
     t.fault.path = path;
     t.fault.phase = phase::IDLE;
+    let accounted = thread::account(t);
+    if accounted != t.fault.accounted + u64::from(!error) {
+        // Not the fault that was seen to begin.
+        count::loss(Loss::UnmatchedExit);
+        return;
+    }
     if let Some(n) = t.counts.by_path.get_mut(path as usize) {
         *n += 1;
-    }
-    if !error {
-        if major {
-            t.counts.major += 1;
-        } else {
-            t.counts.minor += 1;
-        }
     }
     let Some(agg) = FAULTS.get_ptr_mut(u32::from(path)) else {
         count::loss(Loss::StateMissing);
@@ -252,10 +262,21 @@ fn fault_record(t: &Thread, end_ns: u64, ret: u32, major: bool) -> FaultRecord {
     }
 }
 
-/// `VM_FAULT_RETRY`, and the fault was not taken up again: a signal.
+/// `VM_FAULT_RETRY`, and the next thing seen of the thread is another fault: a signal came first,
+/// or the attempt that ended this one was missed.
+#[inline(always)]
+pub fn given_up(t: &mut Thread) {
+    let accounted = thread::account(t);
+    if accounted == t.fault.accounted {
+        interrupted(t);
+    } else {
+        count::loss(Loss::UnmatchedEntry);
+        t.fault.phase = phase::IDLE;
+    }
+}
+
 #[inline(always)]
 pub fn interrupted(t: &mut Thread) {
-    t.fault.timed = 0;
     t.fault.path = Path::Interrupted as u8;
     t.fault.phase = phase::IDLE;
     t.counts.by_path[Path::Interrupted as usize] += 1;
@@ -265,19 +286,21 @@ pub fn interrupted(t: &mut Thread) {
     }
 }
 
-/// Without exit hooks an attempt's end shows only in what comes next. No accounting event came, so
-/// it was a retry (this attempt goes on with it), an error, or get_user_pages, which has no event.
+/// Without exit hooks an attempt's end shows only in what comes next. If the kernel counted the
+/// fault, it is over and had no event: get_user_pages, or the event was skipped. If not, it was a
+/// retry, which this attempt goes on with, or an error.
 #[inline(always)]
 fn unseen_end(t: &mut Thread, address: u64, flags: u32) {
-    let gup = t.fault.path == Path::Gup as u8 || t.fault.path == Path::Remote as u8;
-    if t.fault.address == address && continues(flags) && (!gup || has(flags, flag::FAULT_FLAG_TRIED())) {
+    let accounted = thread::account(t);
+    let counted = accounted == t.fault.accounted + 1;
+    if !counted && t.fault.address == address && continues(flags) {
         count::counters(|c| c.retries += 1);
         t.fault.phase = phase::RETRYING;
         return;
     }
     t.fault.timed = 0;
     let major = has(t.fault.flags, flag::FAULT_FLAG_TRIED());
-    finish(t, 0, major, !gup);
+    finish(t, 0, major, !counted);
 }
 
 /// The software page-fault event of a fault that ended.
@@ -294,9 +317,11 @@ fn accounted(major: bool, address: u64) {
     }
     // Nothing but the start was seen, if that: the path is what the locks held now say.
     let started = t.fault.phase == phase::LOCKING;
-    if !started {
+    let counted = thread::account(t);
+    if !started || t.fault.accounted + 1 != counted {
         t.fault.timed = 0;
         t.fault.path = Path::VmaLock as u8;
+        t.fault.accounted = counted - 1;
     }
     t.fault.address = address;
     t.fault.attempts = 0;
@@ -313,7 +338,9 @@ fn accounted(major: bool, address: u64) {
 #[inline(always)]
 fn exception(address: u64, path: Path) {
     let Some(t) = thread::current(0) else { return };
+    let accounted = thread::account(t);
     let f = &mut t.fault;
+    f.accounted = accounted;
     f.start_ns = now();
     f.address = address;
     f.mmap_wait_ns = 0;
@@ -354,7 +381,7 @@ fn fault_entry(ctx: FEntryContext) {
 
 #[fexit]
 fn fault_exit(ctx: FExitContext) {
-    attempt_ends(ctx.arg(4));
+    attempt_ends(ctx.arg(1), ctx.arg(4));
 }
 
 #[kprobe]

@@ -35,7 +35,8 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
 #[btf_tracepoint]
 fn life_exit_tp(_ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
-        if t.fault.phase == phase::RETRYING {
+        let accounted = thread::account(t);
+        if t.fault.phase == phase::RETRYING && t.fault.accounted == accounted {
             fault::interrupted(t);
         }
         t.comm = emit::comm();

@@ -26,7 +26,7 @@ fn refused(mm: *const u8, address: u64) {
         if flag::VM_FAULT_RETRY_VMA() != MISSING || flag::VM_FAULT_RETRY_HARD() != MISSING {
             return; // a kernel that retries under the VMA lock, and could not
         }
-        fault::interrupted(t);
+        fault::given_up(t);
     }
     t.fault.phase = phase::IDLE;
     // madvise, userfaultfd, binder and others try VMA locks too; only faults try them from

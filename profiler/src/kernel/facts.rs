@@ -41,7 +41,8 @@ profiler_common::kernel_enums!(enums_table);
 /// Fields the core cannot do without; the others take a signal with them.
 const REQUIRED: &[&str] = &[
     "VMA_START", "VMA_END", "VMA_FLAGS", "VMA_FILE", "MM_MMAP_LOCK", "FILE_INODE", "INODE_SB",
-    "INODE_MODE", "SB_MAGIC", "TASK_PID", "TASK_TGID", "TASK_COMM", "TASK_MM", "TASK_FLAGS",
+    "INODE_MODE", "SB_MAGIC", "TASK_PID", "TASK_TGID", "TASK_COMM", "TASK_MM", "TASK_FLAGS", "TASK_MIN_FLT",
+    "TASK_MAJ_FLT",
 ];
 
 pub struct Facts {

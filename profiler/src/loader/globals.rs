@@ -22,6 +22,7 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ("MIN_US", request.min_us),
         ("SAMPLE", request.sample.max(1)),
         ("LOCKS_ALL", u32::from(ladder.rung(Group::MmapLockEvents).is_some())),
+        ("EMPTY", u32::from(request.empty)),
         ("FAULT_EVENTS", u32::from(has(Attach::MinorFaults))),
         ("FAULT_ENTRY", u32::from(fault.is_some_and(|r| r.kind < HookChoice::Tracepoint))),
     ];

@@ -202,8 +202,8 @@ struct Position {
     rungs: Vec<&'static Rung>,
     /// The one in use; beyond the last: nothing worked.
     at: usize,
-    /// Why better ones are not in use.
-    passed: Vec<String>,
+    /// Better ones, and why each is not in use.
+    passed: Vec<(&'static str, String)>,
 }
 
 pub struct Ladder {
@@ -248,7 +248,7 @@ impl Ladder {
                 for rung in *rungs {
                     match unsuitable(*group, rung, rungs, facts, choice, mmap_lock_all) {
                         None => worth.push(rung),
-                        Some(why) if worth.is_empty() => passed.push(format!("{}: {why}", rung.name)),
+                        Some(why) if worth.is_empty() => passed.push((rung.name, why)),
                         Some(_) => {}
                     }
                 }
@@ -271,7 +271,7 @@ impl Ladder {
     pub fn descend(&mut self, failed: Failed) {
         if let Some(p) = self.positions.iter_mut().find(|p| p.group == failed.group) {
             if let Some(rung) = p.rungs.get(p.at) {
-                p.passed.push(format!("{}: {}", rung.name, failed.why));
+                p.passed.push((rung.name, failed.why));
             }
             p.at += 1;
         }
@@ -281,7 +281,7 @@ impl Ladder {
     pub fn check(&self) -> Result<(), LoadError> {
         match self.positions.iter().find(|p| p.group.required() && p.at >= p.rungs.len()) {
             None => Ok(()),
-            Some(p) => Err(LoadError::Kernel(format!("no hook for page faults works on this kernel: {}", p.passed.join("; ")))),
+            Some(p) => Err(LoadError::Kernel(format!("no hook for page faults works on this kernel: {}", why(&p.passed)))),
         }
     }
 
@@ -289,9 +289,18 @@ impl Ladder {
         Chosen(
             self.positions
                 .into_iter()
-                .map(|p| Choice { group: p.group, rung: p.rungs.get(p.at).copied(), reason: p.passed.join("; ") })
+                .map(|p| Choice { group: p.group, rung: p.rungs.get(p.at).copied(), reason: why(&p.passed) })
                 .collect(),
         )
+    }
+}
+
+/// In words; a reason that all share is given once.
+fn why(passed: &[(&str, String)]) -> String {
+    match passed {
+        [] => String::new(),
+        [(_, first), rest @ ..] if !rest.is_empty() && rest.iter().all(|(_, w)| w == first) => first.clone(),
+        _ => passed.iter().map(|(rung, w)| format!("{rung}: {w}")).collect::<Vec<_>>().join("; "),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Request {
     pub follow: bool,
     pub min_us: u32,
     pub sample: u32,
+    /// Programs that return at once: the floor that benches compare with.
+    pub empty: bool,
 }
 
 pub struct Loaded {

@@ -61,6 +61,7 @@ pub struct Thread {
     pub comm: String,
     pub exited: bool,
     pub by_path: [u64; Path::COUNT],
+    /// The kernel's own counts, as in `getrusage`.
     pub minor: u64,
     pub major: u64,
     pub sum_ns: u64,
@@ -74,6 +75,13 @@ pub struct Thread {
 impl Thread {
     pub fn faults(&self) -> u64 {
         self.by_path.iter().sum()
+    }
+
+    /// Faults the kernel counted and no hook saw: it skips a program that was preempted on the
+    /// same CPU, and some hooks do not see get_user_pages.
+    pub fn missed(&self) -> u64 {
+        let seen = self.faults() - self.on_path(Path::Error) - self.on_path(Path::Interrupted);
+        (self.minor + self.major).saturating_sub(seen)
     }
 
     pub fn on_path(&self, path: Path) -> u64 {

@@ -1,0 +1,65 @@
+//! From arguments to a request the session understands; mistakes end here with a remedy.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{
+    cli::{Doctor, MmapLock, Probing},
+    error::Usage,
+    loader::Request,
+    session::Asked,
+};
+
+pub fn probing(args: &Probing) -> Result<Asked> {
+    for pid in &args.pid {
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            return Err(Usage(format!("no process {pid}: see `ps` for those that run")).into());
+        }
+    }
+    let (targets, target) = if args.pid.is_empty() {
+        (None, "system".to_owned())
+    } else {
+        let list: Vec<String> = args.pid.iter().map(ToString::to_string).collect();
+        (Some(args.pid.clone()), format!("pid {}", list.join(",")))
+    };
+    Ok(Asked {
+        request: Request {
+            hooks: args.hooks.into(),
+            mmap_lock_all: args.mmap_lock.map(|m| m == MmapLock::All),
+            targets,
+            follow: false,
+            min_us: args.min_us,
+            sample: args.sample,
+            empty: args.empty_programs,
+        },
+        btf: args.btf.clone(),
+        target,
+        interval_ms: args.interval.as_millis() as u64,
+    })
+}
+
+/// A child that was started for the purpose, and its descendants.
+pub fn child(mut asked: Asked, pid: u32, command: &[String]) -> Asked {
+    asked.request.targets = Some(vec![pid]);
+    asked.request.follow = true;
+    asked.target = format!("cmd: {}", command.join(" "));
+    asked
+}
+
+pub fn doctor(args: &Doctor) -> Asked {
+    Asked {
+        request: Request {
+            hooks: args.hooks.into(),
+            mmap_lock_all: args.mmap_lock.map(|m| m == MmapLock::All),
+            targets: None,
+            follow: false,
+            min_us: 0,
+            sample: 1,
+            empty: false,
+        },
+        btf: args.btf.clone(),
+        target: "system".to_owned(),
+        interval_ms: 1000,
+    }
+}

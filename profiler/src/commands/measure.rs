@@ -1,0 +1,126 @@
+//! The loop that `record` and a live `report` share: arm, let the child go, collect until the end.
+//! In: a loaded session. Out: every batch and every interval's snapshot to a `Keep`, the child's
+//! exit code.
+
+use std::{process::ExitStatus, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
+};
+
+use crate::{
+    child::{ChildError, Held, Running},
+    collect::Batch,
+    model::{Session, Snapshot},
+    session::Live,
+};
+
+/// Single events leave memory this often; a recording loses at most this much in a crash.
+const DRAIN: Duration = Duration::from_millis(250);
+/// With a terminal, Ctrl-C reaches the child by itself; one that is still there after this long
+/// was not meant by the terminal.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What becomes of the data.
+pub trait Keep {
+    fn events(&mut self, batch: &Batch) -> Result<()>;
+    fn interval(&mut self, snapshot: &Snapshot) -> Result<()>;
+}
+
+pub struct Ended {
+    pub session: Session,
+    pub snapshot: Snapshot,
+    /// Of the child, if there was one.
+    pub child: Option<Result<ExitStatus, ChildError>>,
+}
+
+/// Measures until the child ends, the duration is over, or a signal says so.
+pub fn measure(
+    live: Live,
+    child: Option<Held>,
+    duration: Option<Duration>,
+    interval: Duration,
+    keep: &mut dyn Keep,
+) -> Result<Ended> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run(live, child, duration, interval, keep))
+}
+
+async fn run(
+    mut live: Live,
+    child: Option<Held>,
+    duration: Option<Duration>,
+    interval: Duration,
+    keep: &mut dyn Keep,
+) -> Result<Ended> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut child = child.map(Held::release);
+    let start = Instant::now();
+    let mut polls = interval_at(start + interval, interval);
+    let mut drains = interval_at(start + DRAIN, DRAIN);
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    drains.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let far = start + Duration::from_secs(u32::MAX.into());
+    let mut stop_at = duration.map_or(far, |d| start + d);
+    let mut forward_at = far;
+    let mut interrupts = 0;
+    let mut status = None;
+    loop {
+        tokio::select! {
+            _ = polls.tick() => keep.interval(&live.snapshot()?)?,
+            _ = drains.tick() => live.events().iter().try_for_each(|b| keep.events(b))?,
+            ended = ended(&mut child) => {
+                status = Some(ended);
+                break;
+            }
+            () = sleep_until(stop_at) => match &child {
+                None => break,
+                // The time is over: the child is asked to end, as timeout(1) does.
+                Some(child) => {
+                    child.signal(libc::SIGTERM);
+                    stop_at = far;
+                }
+            },
+            () = sleep_until(forward_at) => {
+                forward_at = far;
+                if let Some(child) = &child {
+                    child.signal(libc::SIGINT);
+                }
+            }
+            _ = interrupt.recv() => {
+                interrupts += 1;
+                match &child {
+                    None => break,
+                    Some(child) if interrupts > 1 => child.signal(libc::SIGKILL),
+                    Some(_) => forward_at = Instant::now() + if on_terminal() { GRACE } else { Duration::ZERO },
+                }
+            }
+            _ = terminate.recv() => match &child {
+                None => break,
+                Some(child) => child.signal(libc::SIGTERM),
+            },
+        }
+    }
+    let (session, snapshot, rest) = live.stop()?;
+    rest.iter().try_for_each(|b| keep.events(b))?;
+    Ok(Ended { session, snapshot, child: status })
+}
+
+async fn ended(child: &mut Option<Running>) -> Result<ExitStatus, ChildError> {
+    match child {
+        Some(child) => child.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Our process group is the terminal's: Ctrl-C reaches the child too.
+fn on_terminal() -> bool {
+    // SAFETY: no pointers; without a terminal the call fails with -1.
+    unsafe { libc::tcgetpgrp(libc::STDIN_FILENO) == libc::getpgrp() }
+}
