@@ -58,6 +58,8 @@ fn build() -> Result<()> {
         // Which pt_regs aya-ebpf reads arguments from.
         &format!("--cfg=bpf_target_arch=\"{arch}\""),
         "--check-cfg=cfg(bpf_target_arch,values(\"x86_64\",\"aarch64\"))",
+        // The verifier quotes source lines: of the project, wherever it was built.
+        &format!("--remap-path-prefix={}/=", root.display()),
         // The object's BTF is made from the debug information.
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
@@ -133,12 +135,10 @@ fn linker_dir(rustc: &OsString) -> Result<PathBuf> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with("bpf-linker-") && name.ends_with(&suffix)
     };
-    let cache = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| {
-            let home = env::var_os("HOME")?;
-            Some(Path::new(&home).join(".cache"))
-        });
+    let folder = |name| env::var_os(name).map(PathBuf::from);
+    let cache = folder("XDG_CACHE_HOME")
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| Some(folder("HOME")?.join(".cache")));
     let tools = cache.map(|dir| dir.join("vmascope/tools"));
     let built = tools
         .and_then(|tools| fs::read_dir(tools).ok())
