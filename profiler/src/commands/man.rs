@@ -25,7 +25,10 @@ pub fn page() -> io::Result<Vec<u8>> {
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+    for sub in command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+    {
         section(sub, &mut page)?;
     }
     page.extend_from_slice(EXIT_STATUS.as_bytes());
@@ -42,8 +45,16 @@ fn section(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_options_section(&mut parts)?;
     let parts = String::from_utf8_lossy(&parts);
     // The description needs no heading of its own, the others come below this command's.
-    page.extend_from_slice(parts.replace(".SH DESCRIPTION\n", "").replace(".SH ", ".SS ").as_bytes());
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+    page.extend_from_slice(
+        parts
+            .replace(".SH DESCRIPTION\n", "")
+            .replace(".SH ", ".SS ")
+            .as_bytes(),
+    );
+    for sub in command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+    {
         section(sub, page)?;
     }
     Ok(())
@@ -54,7 +65,14 @@ mod tests {
     #[test]
     fn it_has_every_sub_command_and_flag() {
         let page = String::from_utf8(super::page().unwrap()).unwrap();
-        for wanted in ["VMASCOPE RECORD", "VMASCOPE DEMO STORM", "EXIT STATUS", "sample", "threads", "csv"] {
+        for wanted in [
+            "VMASCOPE RECORD",
+            "VMASCOPE DEMO STORM",
+            "EXIT STATUS",
+            "sample",
+            "threads",
+            "csv",
+        ] {
             assert!(page.contains(wanted), "{wanted} is missing in:\n{page}");
         }
     }

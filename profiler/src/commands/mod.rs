@@ -41,7 +41,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Man) => {
-            print(&String::from_utf8_lossy(&man::page().context("cannot write the manual")?))?;
+            print(&String::from_utf8_lossy(
+                &man::page().context("cannot write the manual")?,
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
     }

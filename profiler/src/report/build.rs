@@ -15,7 +15,7 @@ use crate::{
 /// Threads listed one by one.
 pub const THREADS: usize = 1000;
 /// Single waits and faults listed.
-pub const WORST: u32 = 10;
+pub const WORST: u32 = 100;
 
 /// Live: `waits` and `faults` are the longest seen, longest first.
 pub fn build(
@@ -75,7 +75,7 @@ pub fn build(
 }
 
 /// The report of a recording, complete or not.
-pub fn of_recording(recording: &Recording) -> recording::Result<Report> {
+pub fn of(recording: &Recording) -> recording::Result<Report> {
     let mut report = build(
         recording.session(),
         &recording.snapshot()?,

@@ -2,15 +2,16 @@
 //! `None` is a figure this kernel or this mode cannot give, and becomes `null`: never a zero.
 
 mod build;
-pub mod json;
+mod json;
 mod text;
 pub mod units;
 mod verdict;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
-pub use build::{THREADS, WORST, build, of_recording};
-pub use text::text;
+pub use build::{THREADS, WORST, build, of};
+pub use json::json;
+pub use text::{short, text};
 pub use verdict::verdict;
 
 use crate::model::{Host, Quality};

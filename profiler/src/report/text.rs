@@ -26,6 +26,15 @@ pub fn text(r: &Report) -> String {
     parts.join("\n")
 }
 
+/// What `record` says at its end.
+pub fn short(r: &Report) -> String {
+    let mut parts = vec![head(r)];
+    parts.extend(faults(r));
+    parts.extend(locks(r));
+    parts.push(losses(r));
+    parts.join("\n")
+}
+
 fn head(r: &Report) -> String {
     let mut out = wrap(&r.verdict, WIDTH, "");
     if !r.complete {
@@ -373,27 +382,31 @@ fn processes(r: &Report) -> Option<String> {
     Some(out)
 }
 
-/// What the figures are worth: losses, signals that are not exact, the kernel's own counts, cost.
-fn trust(r: &Report) -> String {
-    let mut out = String::new();
-    let mut line = |name: &str, text: &str| {
-        let line = format!("{name:<16}  {text}");
-        out.push_str(wrap_after(&line, 18).as_str());
-        out.push('\n');
-    };
+/// A name in the margin, then text beside it.
+fn note(name: &str, text: &str) -> String {
+    wrap_after(&format!("{name:<FIRST$}  {text}"), FIRST + 2) + "\n"
+}
+
+fn losses(r: &Report) -> String {
     let lost = r.loss.0.iter().filter(|(_, n)| *n > 0);
     let lost: Vec<_> = lost
         .map(|(why, n)| format!("{why}\u{a0}{}", count(*n)))
         .collect();
     let none = "none".to_owned();
-    line(
+    note(
         "LOSSES",
         &if lost.is_empty() {
             none
         } else {
             lost.join(", ")
         },
-    );
+    )
+}
+
+/// What the figures are worth: losses, signals that are not exact, the kernel's own counts, cost.
+fn trust(r: &Report) -> String {
+    let mut out = losses(r);
+    let mut line = |name: &str, text: &str| out.push_str(&note(name, text));
     let mut first = "NOT EXACT";
     for (name, s) in &r.signals.0 {
         let how = match s.quality {

@@ -1,0 +1,252 @@
+//! The command line: clap structs only, no decisions. `options` makes sense of them.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::loader::HookChoice;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "vmascope",
+    version,
+    about = "Shows how page faults and the locks of an address space get in each other's way",
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Live terminal dashboard (the default on a terminal), or play a recording
+    Top(Top),
+    /// Run the probes and write a recording
+    Record(Record),
+    /// The report, from a recording or live for a while
+    Report(Report),
+    /// Everything in a recording, for other tools
+    Export(Export),
+    /// Run a built-in stimulus whose true answer is known
+    Demo(Demo),
+    /// What this kernel can tell: every signal, by which hook, and why
+    Doctor(Doctor),
+    /// Print a shell completion script
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    Man,
+}
+
+/// What to look at, and how.
+#[derive(Args, Clone, Debug)]
+pub struct Probing {
+    /// Only these processes (may be repeated, or a list: 12,34)
+    #[arg(short, long, value_delimiter = ',', value_name = "PID")]
+    pub pid: Vec<u32>,
+    /// Poll the counters this often
+    #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = interval)]
+    pub interval: Duration,
+    /// Keep single waits and faults from this length on, in microseconds
+    #[arg(long, default_value_t = 10, value_name = "US")]
+    pub min_us: u32,
+    /// Time one common fault in N, a power of two (all are counted)
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = power_of_two)]
+    pub sample: u32,
+    /// Which hooks to use, from the best down
+    #[arg(long, default_value = "auto")]
+    pub hooks: Hooks,
+    /// See every mmap_lock acquisition, or only those that wait [default: what this kernel does cheaply]
+    #[arg(long)]
+    pub mmap_lock: Option<MmapLock>,
+    /// The kernel's type information, where the kernel has none of its own
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    /// Attach programs that do nothing: the floor for overhead figures
+    #[arg(long, hide = true)]
+    pub empty_programs: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Top {
+    #[command(flatten)]
+    pub probing: Probing,
+    /// A recording to play
+    #[arg(conflicts_with = "pid")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Record {
+    #[command(flatten)]
+    pub probing: Probing,
+    /// Where to write the recording
+    #[arg(short, long, default_value = "vmascope.db", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Stop after this long
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// The whole system, even with a command
+    #[arg(short, long)]
+    pub all: bool,
+    /// Run the command as this user [default: whoever called sudo]
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// The command to run; it and its descendants are measured
+    #[arg(last = true, conflicts_with = "pid", value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Report {
+    #[command(flatten)]
+    pub probing: Probing,
+    /// Measure for this long, without a recording
+    #[arg(short, long, value_name = "TIME", value_parser = duration, conflicts_with = "file", required_unless_present = "file")]
+    pub duration: Option<Duration>,
+    #[arg(long, default_value = "text")]
+    pub format: Format,
+    /// A recording
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Export {
+    /// A recording
+    pub file: PathBuf,
+    /// One CSV file per table, and meta.json, in this folder
+    #[arg(long, value_name = "DIR")]
+    pub csv: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct Doctor {
+    #[arg(long, default_value = "auto")]
+    pub hooks: Hooks,
+    #[arg(long)]
+    pub mmap_lock: Option<MmapLock>,
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    #[arg(long, default_value = "text")]
+    pub format: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(
+    subcommand_value_name = "SCENARIO",
+    subcommand_help_heading = "Scenarios"
+)]
+pub struct Demo {
+    #[command(subcommand)]
+    pub scenario: crate::demo::Scenario,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MmapLock {
+    Contended,
+    All,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Hooks {
+    Auto,
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+impl From<Hooks> for HookChoice {
+    fn from(hooks: Hooks) -> Self {
+        match hooks {
+            Hooks::Auto => Self::Auto,
+            Hooks::Fentry => Self::Fentry,
+            Hooks::Kprobe => Self::Kprobe,
+            Hooks::Tracepoint => Self::Tracepoint,
+        }
+    }
+}
+
+/// `500us`, `20ms`, `10s`, `5m`, `1h`; a bare number is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit `{unit}`: use us, ms, s, m or h")),
+    };
+    let seconds = number
+        .parse::<f64>()
+        .map_err(|_| format!("`{number}` is not a number: try 10s or 500ms"))?;
+    match Duration::try_from_secs_f64(seconds * scale) {
+        Ok(d) if d > DURATION_MAX => Err("must be at most 8760h".into()),
+        Ok(d) if !d.is_zero() => Ok(d),
+        _ => Err("must be more than 0, and at most 8760h".into()),
+    }
+}
+
+/// Clocks can be this much ahead without an overflow.
+const DURATION_MAX: Duration = Duration::from_secs(8760 * 3600);
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        d if d < INTERVAL_MIN => {
+            Err("must be at least 10ms: reading the counters costs time too".into())
+        }
+        d => Ok(d),
+    }
+}
+
+fn power_of_two(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(n) if n.is_power_of_two() => Ok(n),
+        _ => Err("must be a power of two: 1, 2, 4, 8, 16 ...".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in [
+            "", "s", "10x", "-1s", "0", "nan", "1e400s", "1e15h", "8761h", "10 s",
+        ] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(interval("9ms").is_err());
+        assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn samples_are_powers_of_two() {
+        assert_eq!(power_of_two("16"), Ok(16));
+        for bad in ["0", "3", "-1", "x"] {
+            assert!(power_of_two(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Where snapshots and recordings go beside the report: one file or folder per sink. A sink reads
+//! the model and never the kernel.
+
+pub mod csv;
+
+use std::path::PathBuf;
+
+use crate::recording;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Recording(#[from] recording::Error),
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
