@@ -3,11 +3,11 @@
 use crate::support::{
     self, busy, contended, expect, extreme, faults, idle, locked_down, session, waits,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use vmascope::{
     model::{Session, Snapshot, WaitEvent},
     recording::{Recording, Writer},
-    report::{self, build, json::json, text, verdict},
+    report::{self, build, json, short, text, verdict},
 };
 
 fn worst() -> Vec<WaitEvent> {
@@ -49,6 +49,8 @@ fn pages() {
     expect("report-extreme.txt", &page(&session(), &extreme()));
     let nothing = text(&build(&session(), &idle(10), &[], &[]));
     expect("report-idle.txt", &nothing);
+    let brief = short(&build(&session(), &busy, &worst(), &faults()));
+    expect("report-short.txt", &brief);
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn what_cannot_be_known_is_null_and_never_zero() {
     let none = &r["faults"]["latency_ns"]["gup"];
     assert_eq!(
         *none,
-        json!({"count": 0, "sum": 0, "max": null, "p50": null, "p90": null, "p99": null, "p999": null})
+        serde_json::json!({"count": 0, "sum": 0, "max": null, "p50": null, "p90": null, "p99": null, "p999": null})
     );
     let mut other = session();
     other.target = "pid 1".into();
@@ -214,10 +216,10 @@ fn a_recording_gives_the_live_report_again() {
     let mut writer = Writer::create(&path, &session()).unwrap();
     writer.events(&faults(), &waits()).unwrap();
     writer.interval(&busy(1)).unwrap();
-    let partial = report::of_recording(&Recording::open(&path).unwrap()).unwrap();
+    let partial = report::of(&Recording::open(&path).unwrap()).unwrap();
     assert!(text(&partial).contains("not complete"));
     writer.finish(&busy(2)).unwrap();
-    let again = report::of_recording(&Recording::open(&path).unwrap()).unwrap();
+    let again = report::of(&Recording::open(&path).unwrap()).unwrap();
     let live = build(&session(), &busy(2), &worst(), &faults());
     assert_eq!(json(&again).unwrap(), json(&live).unwrap());
 }
