@@ -63,28 +63,24 @@ pub fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(error.exit_code() as u8)
         }
         _ => {
-            eprintln!("vmascope: {}", usage_line(error));
+            let args = std::env::args_os().skip(1);
+            let args = args.map(|arg| arg.to_string_lossy().into_owned());
+            eprintln!("vmascope: {}", usage_line(error, args));
             ExitCode::from(USAGE)
         }
     }
 }
 
-fn usage_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    // Which command's help to point to: clap ends with its usage.
-    let usage = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Usage: "));
-    let words = usage.unwrap_or("vmascope").split(' ');
-    let path: Vec<&str> = words
-        .take_while(|word| !word.starts_with(['[', '<', '-']))
-        .collect();
-    if error.kind() == ErrorKind::InvalidSubcommand
-        && let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidSubcommand)
+fn usage_line(error: &clap::Error, args: impl Iterator<Item = String>) -> String {
+    let command = meant(args);
+    let invalid = error.get(ContextKind::InvalidSubcommand);
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(name))) =
+        (error.kind(), invalid)
     {
-        return unknown_subcommand(name, &path);
+        return unknown_subcommand(&command, name);
     }
     let mut line = String::new();
+    let text = error.render().to_string();
     for part in text.trim_start_matches("error: ").lines().map(str::trim) {
         if part.starts_with("Usage: ") || part.starts_with("For more information") {
             break;
@@ -95,23 +91,30 @@ fn usage_line(error: &clap::Error) -> String {
             None => line.extend([" ", part]),
         }
     }
-    format!("{line}; see `{} --help`", path.join(" "))
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    format!("{line}; see `{name} --help`")
+}
+
+/// The sub-command that the arguments name, as far as they do.
+fn meant(args: impl Iterator<Item = String>) -> Command {
+    let mut command = Cli::command();
+    command.build();
+    for arg in args.take_while(|arg| arg != "--") {
+        if let Some(sub) = command.find_subcommand(&arg) {
+            command = sub.clone();
+        }
+    }
+    command
 }
 
 /// Names what there is to choose from.
-fn unknown_subcommand(name: &str, path: &[&str]) -> String {
-    let mut command = Cli::command();
-    for part in path.iter().skip(1) {
-        match command.find_subcommand(part) {
-            Some(found) => command = found.clone(),
-            None => break,
-        }
-    }
+fn unknown_subcommand(command: &Command, name: &str) -> String {
     let what = command
         .get_subcommand_value_name()
         .unwrap_or("command")
         .to_lowercase();
-    let known: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    let known = command.get_subcommands().map(Command::get_name);
+    let known: Vec<&str> = known.filter(|name| *name != "help").collect();
     format!("unknown {what} `{name}`: choose from {}", known.join(", "))
 }
 
@@ -131,8 +134,8 @@ mod tests {
     use super::*;
 
     fn line(args: &[&str]) -> String {
-        let args = ["vmascope"].iter().chain(args);
-        usage_line(&Cli::try_parse_from(args).unwrap_err())
+        let error = Cli::try_parse_from(["vmascope"].iter().chain(args)).unwrap_err();
+        usage_line(&error, args.iter().map(ToString::to_string))
     }
 
     #[test]
@@ -147,12 +150,12 @@ mod tests {
         );
         assert_eq!(
             line(&["record", "--sample", "3"]),
-            "invalid value '3' for '--sample <N>': must be a power of two: 1, 2, 4, 8, 16 ...; see `vmascope --help`"
+            "invalid value '3' for '--sample <N>': must be a power of two: 1, 2, 4, 8, 16 ...; see `vmascope record --help`"
         );
         assert_eq!(
             line(&["record", "--hooks", "best"]),
             "invalid value 'best' for '--hooks <HOOKS>' \
-             [possible values: auto, fentry, kprobe, tracepoint]; see `vmascope --help`"
+             [possible values: auto, fentry, kprobe, tracepoint]; see `vmascope record --help`"
         );
         assert_eq!(
             line(&["export", "a.db"]),
