@@ -1,7 +1,7 @@
 //! The test matrix: every acceptance test on every kernel of the lab, one guest per cell.
 //!
-//! In: the cells wanted. Out: a column of the table for each; a guest that crashes fails its whole
-//! column, with its console printed.
+//! In: the cells wanted. Out: a row of the table for each; a guest that crashes fails its whole
+//! row, with its console printed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::evidence::Evidence;
 use super::kernels::{Flavour, Kernel};
 use super::machine::{GuestFile, Machine, Streams};
 use super::qemu::{Accel, Qemu};
-use super::table::Column;
+use super::table::Cell;
 use super::tools::Tools;
 use super::vm::guest_file;
 use crate::apt::Apt;
@@ -55,8 +55,8 @@ impl Matrix {
     }
 
     /// Runs one cell. Never an error: what goes wrong fails the cell's tests.
-    pub fn cell(&self, series: &str, flavour: Flavour, arch: Arch) -> Column {
-        let mut column = Column {
+    pub fn cell(&self, series: &str, flavour: Flavour, arch: Arch) -> Cell {
+        let mut cell = Cell {
             kernel: label(series, flavour),
             arch: arch.to_string(),
             outcomes: Vec::new(),
@@ -64,8 +64,8 @@ impl Matrix {
         let kernel = match Kernel::ensure(&self.apt, series, arch, flavour) {
             Ok(kernel) => kernel,
             Err(error) => {
-                column.outcomes = self.all_failed(&format!("{error:#}"));
-                return column;
+                cell.outcomes = self.all_failed(&format!("{error:#}"));
+                return cell;
             }
         };
         if kernel.is_substitute() {
@@ -73,20 +73,20 @@ impl Matrix {
                 "no kernel {series} for {arch}: {} stands for it",
                 kernel.series
             );
-            column.kernel = format!("{} for {series}", label(&kernel.series, flavour));
+            cell.kernel = format!("{} for {series}", label(&kernel.series, flavour));
         }
         let out = self
             .out
             .join(format!("{}-{arch}", label(&kernel.series, flavour)));
         match self.boot(&kernel, &out) {
-            Ok(outcomes) => column.outcomes = outcomes,
+            Ok(outcomes) => cell.outcomes = outcomes,
             Err(error) => {
                 let text = format!("{error:#}");
                 println!("{} on {arch}: {text}", kernel.label);
-                column.outcomes = self.all_failed(text.lines().next().unwrap_or_default());
+                cell.outcomes = self.all_failed(text.lines().next().unwrap_or_default());
             }
         }
-        column
+        cell
     }
 
     fn all_failed(&self, why: &str) -> Vec<(String, Outcome)> {

@@ -1,4 +1,4 @@
-//! The table at the end of a test run: tests down, kernels across, reasons below.
+//! The table at the end of a test run: kernels down, tests across, reasons below.
 //!
 //! In: an outcome for each test in each cell. Out: text.
 
@@ -7,63 +7,72 @@ use std::fmt::Write as _;
 use crate::step::Outcome;
 
 /// One kernel on one architecture, and how each test ended there.
-pub struct Column {
+pub struct Cell {
     pub kernel: String,
     pub arch: String,
     pub outcomes: Vec<(String, Outcome)>,
 }
 
-pub fn render(columns: &[Column]) -> String {
+const fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed(_) => "FAILED",
+        Outcome::Skipped(_) => "n/a",
+    }
+}
+
+pub fn render(cells: &[Cell]) -> String {
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in columns.iter().flat_map(|column| &column.outcomes) {
+    for (name, _) in cells.iter().flat_map(|cell| &cell.outcomes) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
     }
-    let first = names
-        .iter()
-        .map(|name| name.len())
-        .max()
-        .unwrap_or(0)
-        .max(4);
-    let widths: Vec<usize> = columns
-        .iter()
-        .map(|column| column.kernel.len().max(column.arch.len()).max(6))
-        .collect();
-    let mut text = String::new();
-    let mut line = |head: &str, cells: Vec<&str>| {
-        let mut row = format!("{head:<first$}");
-        for (cell, width) in cells.iter().zip(&widths) {
-            // Writing to a String cannot fail.
-            write!(row, "  {cell:<width$}").ok();
-        }
-        text.push_str(row.trim_end());
-        text.push('\n');
-    };
-    line("", columns.iter().map(|c| c.kernel.as_str()).collect());
-    line("test", columns.iter().map(|c| c.arch.as_str()).collect());
+    let mut lines = vec![
+        ["kernel", "arch"]
+            .into_iter()
+            .chain(names.iter().copied())
+            .collect(),
+    ];
     let mut reasons = String::new();
-    for name in names {
-        let mut cells = Vec::new();
-        for column in columns {
-            let found = column.outcomes.iter().find(|(n, _)| n == name);
-            let (word, why) = match found.map(|(_, outcome)| outcome) {
-                None => ("-", None),
-                Some(Outcome::Passed) => ("passed", None),
-                Some(Outcome::Failed(why)) => ("FAILED", Some(why)),
-                Some(Outcome::Skipped(why)) => ("n/a", Some(why)),
-            };
-            cells.push(word);
-            if let Some(why) = why {
-                let (kernel, arch) = (&column.kernel, &column.arch);
+    for cell in cells {
+        let mut line: Vec<&str> = vec![&cell.kernel, &cell.arch];
+        for name in &names {
+            let found = cell.outcomes.iter().find(|(n, _)| n == name);
+            line.push(found.map_or("-", |(_, outcome)| word(outcome)));
+        }
+        lines.push(line);
+        for (name, outcome) in &cell.outcomes {
+            if let Outcome::Failed(why) | Outcome::Skipped(why) = outcome {
+                let (kernel, arch, word) = (&cell.kernel, &cell.arch, word(outcome));
+                // Writing to a String cannot fail.
                 writeln!(reasons, "{word:<6}  {name} on {kernel} {arch}: {why}").ok();
             }
         }
-        line(name, cells);
     }
+    let mut text = align(&lines);
     if !reasons.is_empty() {
         text.push('\n');
         text.push_str(&reasons);
+    }
+    text
+}
+
+fn align(lines: &[Vec<&str>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|text| text.len()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let mut row = String::new();
+        for (cell, width) in line.iter().zip(&widths) {
+            write!(row, "{cell:<width$}  ").ok();
+        }
+        text.push_str(row.trim_end());
+        text.push('\n');
     }
     text
 }
@@ -74,7 +83,7 @@ mod tests {
 
     #[test]
     fn shows_every_cell_and_every_reason() {
-        let column = |kernel: &str, outcomes: Vec<(&str, Outcome)>| Column {
+        let cell = |kernel: &str, outcomes: Vec<(&str, Outcome)>| Cell {
             kernel: kernel.to_owned(),
             arch: "aarch64".to_owned(),
             outcomes: outcomes
@@ -83,25 +92,24 @@ mod tests {
                 .collect(),
         };
         let text = render(&[
-            column(
+            cell(
                 "6.1",
                 vec![
                     ("touch", Outcome::Passed),
                     ("storm", Outcome::Skipped("no locks".into())),
                 ],
             ),
-            column(
+            cell(
                 "7.2 for 7.3",
                 vec![("touch", Outcome::Failed("4999 faults".into()))],
             ),
         ]);
-        let wanted = "       6.1      7.2 for 7.3\n\
-                      test   aarch64  aarch64\n\
-                      touch  passed   FAILED\n\
-                      storm  n/a      -\n\
+        let wanted = "kernel       arch     touch   storm\n\
+                      6.1          aarch64  passed  n/a\n\
+                      7.2 for 7.3  aarch64  FAILED  -\n\
                       \n\
-                      FAILED  touch on 7.2 for 7.3 aarch64: 4999 faults\n\
-                      n/a     storm on 6.1 aarch64: no locks\n";
+                      n/a     storm on 6.1 aarch64: no locks\n\
+                      FAILED  touch on 7.2 for 7.3 aarch64: 4999 faults\n";
         assert_eq!(text, wanted);
     }
 }

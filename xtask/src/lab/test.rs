@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use super::kernels::{Flavour, MATRIX};
 use super::matrix::{Matrix, label};
 use super::qemu::Qemu;
-use super::table::{self, Column};
+use super::table::{self, Cell};
 use super::tools::Tools;
 use super::vm;
 use crate::apt::Apt;
@@ -133,12 +133,12 @@ fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
     if matrix.tests().next().is_none() {
         bail!("no test of the name {}", args.tests.join(", "));
     }
-    let mut columns = Vec::new();
+    let mut cells = Vec::new();
     for row in rows {
         let body = || {
             let found = run_row(&matrix, row)?;
             let findings = findings(&found);
-            columns.extend(found);
+            cells.extend(found);
             Ok(findings)
         };
         let name = format!("guests with {}", label(row.series, row.flavour));
@@ -148,7 +148,7 @@ fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
             body,
         )));
     }
-    println!("\n{}", table::render(&columns));
+    println!("\n{}", table::render(&cells));
     Ok(())
 }
 
@@ -173,7 +173,7 @@ fn set_up(args: &Args, archs: &[Arch]) -> Result<Matrix> {
 
 /// Runs the cells of a row side by side: each guest has its own threads of emulation, and waits
 /// often enough for two of them to share two processors.
-fn run_row(matrix: &Matrix, row: &Row) -> Result<Vec<Column>> {
+fn run_row(matrix: &Matrix, row: &Row) -> Result<Vec<Cell>> {
     std::thread::scope(|scope| {
         let cells: Vec<_> = row
             .archs
@@ -191,11 +191,11 @@ fn run_row(matrix: &Matrix, row: &Row) -> Result<Vec<Column>> {
     })
 }
 
-fn findings(columns: &[Column]) -> Findings {
+fn findings(cells: &[Cell]) -> Findings {
     let mut findings = Findings::default();
-    for column in columns {
-        for (name, outcome) in &column.outcomes {
-            let what = format!("{name} on {} {}", column.kernel, column.arch);
+    for cell in cells {
+        for (name, outcome) in &cell.outcomes {
+            let what = format!("{name} on {} {}", cell.kernel, cell.arch);
             findings.push(what, outcome.clone());
         }
     }
