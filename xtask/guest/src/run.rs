@@ -199,11 +199,11 @@ impl Runner {
     }
 
     fn end_background(&mut self) {
-        let background = std::mem::take(&mut self.background);
-        for running in &background {
+        for running in &self.background {
             sys::kill_group(running.pid, libc::SIGTERM);
         }
-        for running in background {
+        // One by one: `wait` keeps what it learns of those that are still on the list.
+        while let Some(running) = self.background.pop() {
             let mut ended = self.wait(running.pid, GRACE);
             sys::kill_group(running.pid, libc::SIGKILL);
             if ended.is_none() {
