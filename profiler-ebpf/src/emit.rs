@@ -1,10 +1,7 @@
 //! Ring records. A record that finds no room is counted, so emitted = received + lost.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
-use profiler_common::{
-    record::Who,
-    words::Loss,
-};
+use profiler_common::{record::Who, words::Loss};
 
 use crate::{
     count,
@@ -36,7 +33,13 @@ pub fn over_threshold(ns: u64) -> bool {
 #[inline(always)]
 pub fn current(tid: u32, tgid: u32) -> Who {
     let task = task();
-    let mut who = Who { tid, tgid, prio: 0, policy: 0, comm: comm() };
+    let mut who = Who {
+        tid,
+        tgid,
+        prio: 0,
+        policy: 0,
+        comm: comm(),
+    };
     if off::TASK_PRIO() != MISSING {
         // SAFETY: typed pointer, offset of an int.
         who.prio = unsafe { Typed::read(task, off::TASK_PRIO()) };

@@ -33,7 +33,11 @@ pub fn current(t: &Thread) -> Op {
         return Op::Exit;
     }
     if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
-        return if emit::comm().starts_with(b"khugepaged") { Op::Khugepaged } else { Op::Kernel };
+        return if emit::comm().starts_with(b"khugepaged") {
+            Op::Khugepaged
+        } else {
+            Op::Kernel
+        };
     }
     let (nr, arg0) = syscall(user_regs(task));
     if nr < 0 {
@@ -84,7 +88,9 @@ fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
         return Op::Other;
     }
     let index = if compat { nr + SYSCALLS } else { nr };
-    let Some(raw) = SYSCALL_OPS.get(index) else { return Op::Other };
+    let Some(raw) = SYSCALL_OPS.get(index) else {
+        return Op::Other;
+    };
     match *raw {
         syscall_op::CLONE => fork_or_other(arg0),
         // SAFETY: the helper checks the user address; clone_args.flags is its first member.
@@ -92,7 +98,11 @@ fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
             fork_or_other(unsafe { bpf_probe_read_user(arg0 as *const u64) }.unwrap_or(CLONE_VM))
         }
         syscall_op::PRCTL => {
-            if arg0 as u32 as u64 == PR_SET_VMA { Op::PrctlVma } else { Op::Other }
+            if arg0 as u32 as u64 == PR_SET_VMA {
+                Op::PrctlVma
+            } else {
+                Op::Other
+            }
         }
         raw => Op::from_raw(raw).unwrap_or(Op::Other),
     }
@@ -100,5 +110,9 @@ fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
 
 #[inline(always)]
 fn fork_or_other(flags: u64) -> Op {
-    if flags & CLONE_VM == 0 { Op::Fork } else { Op::Other }
+    if flags & CLONE_VM == 0 {
+        Op::Fork
+    } else {
+        Op::Other
+    }
 }

@@ -80,7 +80,12 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
 #[inline(always)]
 fn faults_of(task: *const u8) -> (u64, u64) {
     // SAFETY: typed pointer, offsets of two unsigned longs.
-    unsafe { (Typed::read(task, off::TASK_MIN_FLT()), Typed::read(task, off::TASK_MAJ_FLT())) }
+    unsafe {
+        (
+            Typed::read(task, off::TASK_MIN_FLT()),
+            Typed::read(task, off::TASK_MAJ_FLT()),
+        )
+    }
 }
 
 /// Brings the thread's minor and major counts up to the kernel's; gives their sum.

@@ -30,14 +30,25 @@ pub fn text(s: &Session) -> String {
     out.push('\n');
     let _ = writeln!(out, "{:NAME$}{:QUALITY$}hook and why", "signal", "quality");
     for signal in &s.signals {
-        let hook = if signal.hook.is_empty() { "-" } else { &signal.hook };
-        let _ = writeln!(out, "{:NAME$}{:QUALITY$}{hook}", signal.name, quality(signal.quality));
+        let hook = if signal.hook.is_empty() {
+            "-"
+        } else {
+            &signal.hook
+        };
+        let _ = writeln!(
+            out,
+            "{:NAME$}{:QUALITY$}{hook}",
+            signal.name,
+            quality(signal.quality)
+        );
         for line in wrap(&signal.reason, WIDTH - NAME - QUALITY) {
             let _ = writeln!(out, "{:1$}{line}", "", NAME + QUALITY);
         }
     }
     if kallsyms_hidden() {
-        out.push_str("\nsymbols are hidden (kernel.kptr_restrict): CAP_SYSLOG is needed to name functions\n");
+        out.push_str(
+            "\nsymbols are hidden (kernel.kptr_restrict): CAP_SYSLOG is needed to name functions\n",
+        );
     }
     out
 }
@@ -73,7 +84,11 @@ fn kallsyms_hidden() -> bool {
             .lines()
             .take(16)
             .map_while(Result::ok)
-            .all(|line| line.split(' ').next().is_some_and(|a| a.bytes().all(|b| b == b'0')))
+            .all(|line| {
+                line.split(' ')
+                    .next()
+                    .is_some_and(|a| a.bytes().all(|b| b == b'0'))
+            })
     })
 }
 

@@ -1,6 +1,9 @@
 //! Errors as the shell sees them: one line, and an exit code that says whose fault it was.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{
     Command, CommandFactory as _,
@@ -25,7 +28,7 @@ pub struct Usage(pub String);
 
 /// Marks an error that came up while a command was to be run.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:#}")]
+#[error("{0}")]
 pub struct WithCommand(pub anyhow::Error);
 
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
@@ -65,7 +68,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         _ => {
             let args = std::env::args_os().skip(1);
             let args = args.map(|arg| arg.to_string_lossy().into_owned());
-            eprintln!("vmascope: {}", usage_line(error, args));
+            say(&usage_line(error, args));
             ExitCode::from(USAGE)
         }
     }
@@ -118,13 +121,25 @@ fn unknown_subcommand(command: &Command, name: &str) -> String {
     format!("unknown {what} `{name}`: choose from {}", known.join(", "))
 }
 
-/// The chain of causes on one line.
+/// Says it on standard error. Nobody reading is no reason to panic.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "vmascope: {text}");
+}
+
+/// The chain of causes on one line, without those that the one above has quoted.
 pub fn one_line(error: &anyhow::Error) -> String {
-    format!("{error:#}")
-        .lines()
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let error = match error.downcast_ref() {
+        Some(WithCommand(inner)) => inner,
+        None => error,
+    };
+    let mut line = String::new();
+    for cause in error.chain().map(|cause| cause.to_string()) {
+        if !line.contains(&cause) {
+            line += if line.is_empty() { "" } else { ": " };
+            line += &cause;
+        }
+    }
+    line.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -184,5 +199,11 @@ mod tests {
     fn a_chain_is_one_line() {
         let error = anyhow::anyhow!("first\n  second").context("top");
         assert_eq!(one_line(&error), "top: first second");
+        let source = std::io::Error::other("no disk");
+        let quoted = ChildError::Start {
+            command: "x".into(),
+            source,
+        };
+        assert_eq!(one_line(&quoted.into()), "cannot start x: no disk");
     }
 }

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(e) => {
-            eprintln!("vmascope: {}", error::one_line(&e));
+            error::say(&error::one_line(&e));
             error::exit_code(&e)
         }
     }

@@ -25,7 +25,9 @@ const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 #[derive(Debug, Error)]
 pub enum SessionError {
-    #[error("{path}: {source}: this kernel has no BTF of its own: give a matching one with --btf FILE")]
+    #[error(
+        "{path}: {source}: this kernel has no BTF of its own: give a matching one with --btf FILE"
+    )]
     NoBtf { path: PathBuf, source: BtfError },
     #[error("cannot use the BTF in {path}: {why}")]
     BadBtf { path: PathBuf, why: String },
@@ -58,16 +60,33 @@ pub struct Live {
 pub fn start(asked: &Asked) -> Result<Live, SessionError> {
     let path = asked.btf.as_deref().unwrap_or(Path::new(VMLINUX_BTF));
     let facts = Facts::new(btf::Btf::read(path).map_err(|source| match source {
-        BtfError::Read { .. } => SessionError::NoBtf { path: path.into(), source },
-        other => SessionError::BadBtf { path: path.into(), why: other.to_string() },
+        BtfError::Read { .. } => SessionError::NoBtf {
+            path: path.into(),
+            source,
+        },
+        other => SessionError::BadBtf {
+            path: path.into(),
+            why: other.to_string(),
+        },
     })?);
-    let kernel_btf = Btf::parse_file(path, aya::Endianness::default())
-        .map_err(|e| SessionError::BadBtf { path: path.into(), why: e.to_string() })?;
+    let kernel_btf =
+        Btf::parse_file(path, aya::Endianness::default()).map_err(|e| SessionError::BadBtf {
+            path: path.into(),
+            why: e.to_string(),
+        })?;
     let mut loaded = loader::load(&facts, &kernel_btf, &asked.request)?;
     let session = describe(asked, &facts, &loaded);
     let maps = Maps::take(&mut loaded.ebpf)?;
-    let ring = Ring::spawn(RingBuf::try_from(crate::collect::taken(&mut loaded.ebpf, "EVENTS")?)?)?;
-    Ok(Live { loaded, maps, ring, session })
+    let ring = Ring::spawn(RingBuf::try_from(crate::collect::taken(
+        &mut loaded.ebpf,
+        "EVENTS",
+    )?)?)?;
+    Ok(Live {
+        loaded,
+        maps,
+        ring,
+        session,
+    })
 }
 
 fn describe(asked: &Asked, facts: &Facts, loaded: &Loaded) -> Session {
@@ -78,7 +97,12 @@ fn describe(asked: &Asked, facts: &Facts, loaded: &Loaded) -> Session {
         tier: signals::tier(loaded).into(),
         target: asked.target.clone(),
         vma_lock: facts.vma_lock.name().into(),
-        mmap_lock: if loaded.mmap_lock_all { "all" } else { "contended" }.into(),
+        mmap_lock: if loaded.mmap_lock_all {
+            "all"
+        } else {
+            "contended"
+        }
+        .into(),
         min_us: asked.request.min_us.into(),
         sample: asked.request.sample,
         interval_ms: asked.interval_ms,
@@ -86,7 +110,11 @@ fn describe(asked: &Asked, facts: &Facts, loaded: &Loaded) -> Session {
         armed_monotonic_ns: 0,
         armed_boottime_ns: 0,
         armed_realtime_ns: 0,
-        map_bytes: loaded.ebpf.maps().filter_map(|(_, map)| map_bytes(map)).sum(),
+        map_bytes: loaded
+            .ebpf
+            .maps()
+            .filter_map(|(_, map)| map_bytes(map))
+            .sum(),
         start_ms: 0.0,
     }
 }
@@ -94,7 +122,11 @@ fn describe(asked: &Asked, facts: &Facts, loaded: &Loaded) -> Session {
 fn map_bytes(map: &aya::maps::Map) -> Option<u64> {
     use aya::maps::Map;
     let data = match map {
-        Map::Array(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::PerCpuArray(m) | Map::RingBuf(m) => m,
+        Map::Array(m)
+        | Map::HashMap(m)
+        | Map::LruHashMap(m)
+        | Map::PerCpuArray(m)
+        | Map::RingBuf(m) => m,
         _ => return None,
     };
     map_memlock(data.fd().as_fd())

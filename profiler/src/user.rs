@@ -16,22 +16,37 @@ pub fn named(name: &str) -> Result<User, String> {
     }
     match name.parse() {
         Ok(uid) => Ok(User { uid, gid: uid }),
-        Err(_) => Err(format!("user `{name}` is not in /etc/passwd: give a name from there, or a uid")),
+        Err(_) => Err(format!(
+            "user `{name}` is not in /etc/passwd: give a name from there, or a uid"
+        )),
     }
 }
 
 fn lookup(passwd: &str, name: &str) -> Option<User> {
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
-        let (login, _, uid, gid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-        (login == name || uid == name).then(|| Some(User { uid: uid.parse().ok()?, gid: gid.parse().ok()? }))?
+        let (login, _, uid, gid) = (
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+        );
+        (login == name || uid == name).then(|| {
+            Some(User {
+                uid: uid.parse().ok()?,
+                gid: gid.parse().ok()?,
+            })
+        })?
     })
 }
 
 /// Whoever called sudo.
 pub fn caller() -> Option<User> {
     let id = |name| std::env::var(name).ok()?.parse().ok();
-    Some(User { uid: id("SUDO_UID")?, gid: id("SUDO_GID")? })
+    Some(User {
+        uid: id("SUDO_UID")?,
+        gid: id("SUDO_GID")?,
+    })
 }
 
 /// Hands a file to the caller of sudo, if there is one.
@@ -48,9 +63,22 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\nbroken\n";
-        assert_eq!(lookup(passwd, "alice"), Some(User { uid: 1000, gid: 1001 }));
-        assert_eq!(lookup(passwd, "1000"), Some(User { uid: 1000, gid: 1001 }));
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\nbroken\n";
+        assert_eq!(
+            lookup(passwd, "alice"),
+            Some(User {
+                uid: 1000,
+                gid: 1001
+            })
+        );
+        assert_eq!(
+            lookup(passwd, "1000"),
+            Some(User {
+                uid: 1000,
+                gid: 1001
+            })
+        );
         assert_eq!(lookup(passwd, "bob"), None);
         assert_eq!(lookup(passwd, "broken"), None);
     }

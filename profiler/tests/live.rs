@@ -36,12 +36,32 @@ fn faults_of_a_child_are_counted() {
     for s in &session.signals {
         println!("{:20} {:?} {} | {}", s.name, s.quality, s.hook, s.reason);
     }
-    println!("maps {} bytes, start {} ms", session.map_bytes, session.start_ms);
-    println!("losses {:?} emitted {} received {}", snapshot.losses, snapshot.events_emitted, snapshot.events_received);
+    println!(
+        "maps {} bytes, start {} ms",
+        session.map_bytes, session.start_ms
+    );
+    println!(
+        "losses {:?} emitted {} received {}",
+        snapshot.losses, snapshot.events_emitted, snapshot.events_received
+    );
     println!("events {}", events.iter().map(|b| b.len()).sum::<usize>());
-    for f in &snapshot.faults { print!("{} ", f.count); }
-    for side in &snapshot.locks { println!("lock {:?} {:?} wait {} hold {}", side.total(), side.decades, side.wait.count, side.hold.count); }
-    let p = snapshot.processes().into_iter().find(|p| p.tgid == pid).expect("the child faulted");
+    for f in &snapshot.faults {
+        print!("{} ", f.count);
+    }
+    for side in &snapshot.locks {
+        println!(
+            "lock {:?} {:?} wait {} hold {}",
+            side.total(),
+            side.decades,
+            side.wait.count,
+            side.hold.count
+        );
+    }
+    let p = snapshot
+        .processes()
+        .into_iter()
+        .find(|p| p.tgid == pid)
+        .expect("the child faulted");
     println!("{p:?}");
     assert!(p.minor > 20);
     assert!(p.exited);

@@ -23,7 +23,10 @@ fn self_check(_ctx: RawTracePointContext) {
         (
             Typed::read(task, off::TASK_PID()),
             Typed::read(task, off::TASK_TGID()),
-            [Typed::read(task, off::TASK_COMM()), Typed::read(task, off::TASK_COMM() + 8)],
+            [
+                Typed::read(task, off::TASK_COMM()),
+                Typed::read(task, off::TASK_COMM() + 8),
+            ],
             Typed::read(task, off::TASK_MM()),
         )
     };

@@ -70,7 +70,11 @@ fn attempt_begins<M: Mem>(vma: *const u8, address: u64, flags: u32, has_regs: bo
 fn first_attempt<M: Mem>(t: &mut Thread, vma: *const u8, address: u64, flags: u32, has_regs: bool) {
     let locking = t.fault.phase == phase::LOCKING && t.fault.address == address;
     let path = if !has_regs {
-        if has(flags, flag::FAULT_FLAG_REMOTE()) { Path::Remote } else { Path::Gup }
+        if has(flags, flag::FAULT_FLAG_REMOTE()) {
+            Path::Remote
+        } else {
+            Path::Gup
+        }
     } else if has(flags, flag::FAULT_FLAG_VMA_LOCK()) {
         Path::VmaLock
     } else if flag::FAULT_FLAG_VMA_LOCK() == MISSING || !has(flags, flag::FAULT_FLAG_USER()) {
@@ -161,7 +165,8 @@ fn retried_path(before: u8, flags: u32) -> u8 {
 fn attempt_ends(address: u64, ret: u32) {
     // Not `current`: a fault begun before arming has no entry, and is not ours.
     let Some(t) = thread::known() else { return };
-    if t.fault.phase == phase::IDLE || t.fault.phase == phase::LOCKING || t.fault.address != address {
+    if t.fault.phase == phase::IDLE || t.fault.phase == phase::LOCKING || t.fault.address != address
+    {
         count::loss(Loss::UnmatchedExit);
         return;
     }
@@ -193,7 +198,11 @@ fn is_error(ret: u32) -> bool {
 /// The fault is over: count it on its path.
 #[inline(always)]
 fn finish(t: &mut Thread, ret: u32, major: bool, error: bool) {
-    let path = if error { Path::Error as u8 } else { t.fault.path };
+    let path = if error {
+        Path::Error as u8
+    } else {
+        t.fault.path
+    };
     t.fault.path = path;
     t.fault.phase = phase::IDLE;
     let accounted = thread::account(t);
@@ -325,11 +334,18 @@ fn accounted(major: bool, address: u64) {
     }
     t.fault.address = address;
     t.fault.attempts = 0;
-    let under_mmap_lock = t.holds.iter().any(|h| h.mm != 0 && h.mode == Mode::Read as u8);
+    let under_mmap_lock = t
+        .holds
+        .iter()
+        .any(|h| h.mm != 0 && h.mode == Mode::Read as u8);
     if flag::FAULT_FLAG_VMA_LOCK() == MISSING {
         t.fault.path = Path::MmapLock as u8;
     } else if t.fault.path == Path::VmaLock as u8 && under_mmap_lock {
-        t.fault.path = if major { Path::Retry as u8 } else { Path::Fallback as u8 };
+        t.fault.path = if major {
+            Path::Retry as u8
+        } else {
+            Path::Fallback as u8
+        };
     }
     finish(t, 0, major, false);
 }
@@ -386,9 +402,12 @@ fn fault_exit(ctx: FExitContext) {
 
 #[kprobe]
 fn fault_entry_kp(ctx: ProbeContext) {
-    let (Some(vma), Some(address), Some(flags), Some(regs)) =
-        (ctx.arg::<*const u8>(0), ctx.arg::<u64>(1), ctx.arg::<u32>(2), ctx.arg::<*const u8>(3))
-    else {
+    let (Some(vma), Some(address), Some(flags), Some(regs)) = (
+        ctx.arg::<*const u8>(0),
+        ctx.arg::<u64>(1),
+        ctx.arg::<u32>(2),
+        ctx.arg::<*const u8>(3),
+    ) else {
         return;
     };
     attempt_begins::<Probed>(vma, address, flags, !regs.is_null());
@@ -424,7 +443,11 @@ fn event_address(ctx: &PerfEventContext) -> u64 {
 
 #[btf_tracepoint]
 fn fault_user_tp(ctx: BtfTracePointContext) {
-    let path = if flag::FAULT_FLAG_VMA_LOCK() == MISSING { Path::MmapLock } else { Path::VmaLock };
+    let path = if flag::FAULT_FLAG_VMA_LOCK() == MISSING {
+        Path::MmapLock
+    } else {
+        Path::VmaLock
+    };
     exception(ctx.arg(0), path);
 }
 

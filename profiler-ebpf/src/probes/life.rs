@@ -16,8 +16,12 @@ use crate::{
 fn life_fork_tp(ctx: BtfTracePointContext) {
     let (parent, child): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
     // SAFETY: typed task pointers.
-    let (from, to): (u32, u32) =
-        unsafe { (Typed::read(parent, off::TASK_TGID()), Typed::read(child, off::TASK_TGID())) };
+    let (from, to): (u32, u32) = unsafe {
+        (
+            Typed::read(parent, off::TASK_TGID()),
+            Typed::read(child, off::TASK_TGID()),
+        )
+    };
     if from != to {
         filter::follow(from, to);
     }

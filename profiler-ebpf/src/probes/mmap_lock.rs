@@ -25,8 +25,21 @@ use crate::{
     op, thread,
 };
 
-const NO_LOCK: Lock = Lock { mm: 0, since_ns: 0, mode: 0, op: 0, contended: 0, pad: [0; 5] };
-const NO_HOLDER: Holder = Holder { tid: 0, tgid: 0, prio: 0, reader: 0, comm: [0; 16] };
+const NO_LOCK: Lock = Lock {
+    mm: 0,
+    since_ns: 0,
+    mode: 0,
+    op: 0,
+    contended: 0,
+    pad: [0; 5],
+};
+const NO_HOLDER: Holder = Holder {
+    tid: 0,
+    tgid: 0,
+    prio: 0,
+    reader: 0,
+    comm: [0; 16],
+};
 
 // kernel/locking/rwsem.c
 const RWSEM_WRITER_LOCKED: u64 = 1;
@@ -44,7 +57,12 @@ const LCB_F_MUTEX: u32 = 32;
 #[inline(always)]
 fn starts(mm: u64, write: bool) {
     let Some(t) = thread::current(mm) else { return };
-    t.request = Lock { mm, since_ns: now(), mode: u8::from(write), ..NO_LOCK };
+    t.request = Lock {
+        mm,
+        since_ns: now(),
+        mode: u8::from(write),
+        ..NO_LOCK
+    };
 }
 
 #[inline(always)]
@@ -92,7 +110,13 @@ fn released(mm: u64, write: bool) {
 
 #[inline(always)]
 fn hold(t: &mut Thread, mm: u64, mode: u8, op: Op, since_ns: u64) {
-    let slot = Lock { mm, since_ns, mode, op: op as u8, ..NO_LOCK };
+    let slot = Lock {
+        mm,
+        since_ns,
+        mode,
+        op: op as u8,
+        ..NO_LOCK
+    };
     if t.holds[0].mm == 0 || t.holds[0].mm == mm {
         t.holds[0] = slot;
     } else if t.holds[1].mm == 0 || t.holds[1].mm == mm {
@@ -132,9 +156,16 @@ fn release(t: &mut Thread, mm: u64, mode: u8, end: u64) {
 /// The lock was not free: a slow path, or a queue, is entered.
 #[inline(always)]
 fn wait_begins(sem: u64, write: bool) {
-    let Some((t, mm)) = of_mmap_lock(sem) else { return };
+    let Some((t, mm)) = of_mmap_lock(sem) else {
+        return;
+    };
     if opt::LOCKS_ALL() != 1 || t.request.mm != mm {
-        t.request = Lock { mm, since_ns: now(), mode: u8::from(write), ..NO_LOCK };
+        t.request = Lock {
+            mm,
+            since_ns: now(),
+            mode: u8::from(write),
+            ..NO_LOCK
+        };
     }
     t.request.contended = 1;
     t.holder = holder(sem);

@@ -35,9 +35,8 @@ fn refused(mm: *const u8, address: u64) {
         return;
     }
     // SAFETY: typed pointer to the mm the hook was given.
-    let count: u64 = unsafe {
-        Typed::read(mm, off::MM_MMAP_LOCK().wrapping_add(off::RWSEM_COUNT()))
-    };
+    let count: u64 =
+        unsafe { Typed::read(mm, off::MM_MMAP_LOCK().wrapping_add(off::RWSEM_COUNT())) };
     let reason = if off::RWSEM_COUNT() == MISSING {
         FallbackReason::Unknown
     } else if count & RWSEM_WRITER_LOCKED != 0 {

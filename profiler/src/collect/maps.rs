@@ -62,7 +62,12 @@ impl Maps {
 
     pub fn snapshot(&mut self, events_received: u64) -> Result<Snapshot, MapError> {
         let at_ns = host::clock(libc::CLOCK_MONOTONIC);
-        let mut s = Snapshot { at_ns, duration_ns: at_ns - self.armed_ns, events_received, ..Snapshot::empty() };
+        let mut s = Snapshot {
+            at_ns,
+            duration_ns: at_ns - self.armed_ns,
+            events_received,
+            ..Snapshot::empty()
+        };
         self.faults(&mut s)?;
         self.locks(&mut s)?;
         for c in self.counters.get(&0, 0)?.iter() {
@@ -105,7 +110,11 @@ impl Maps {
             }
             for op in Op::ALL {
                 let sum = &mut side.by_op[*op as usize];
-                for cpu in self.locks.get(&lock_index(*mode as u8, *op as u8), 0)?.iter() {
+                for cpu in self
+                    .locks
+                    .get(&lock_index(*mode as u8, *op as u8), 0)?
+                    .iter()
+                {
                     sum.acquired += cpu.acquired;
                     sum.waits += cpu.waits;
                     sum.wait_sum_ns += cpu.wait_sum_ns;
@@ -147,18 +156,30 @@ impl Maps {
     }
 
     fn bury(&mut self, thread: Thread) {
-        let key = if self.dead.len() < DEAD_MAX { (thread.tgid, thread.tid) } else { (thread.tgid, thread.tgid) };
-        self.dead.entry(key).and_modify(|t| t.absorb(&thread)).or_insert(thread);
+        let key = if self.dead.len() < DEAD_MAX {
+            (thread.tgid, thread.tid)
+        } else {
+            (thread.tgid, thread.tgid)
+        };
+        self.dead
+            .entry(key)
+            .and_modify(|t| t.absorb(&thread))
+            .or_insert(thread);
     }
 
     /// Runs the kernel skipped because the same program was already running on that CPU.
     fn recursion_misses(&self) -> u64 {
-        self.programs.iter().filter_map(prog_info::recursion_misses).sum()
+        self.programs
+            .iter()
+            .filter_map(prog_info::recursion_misses)
+            .sum()
     }
 }
 
 fn program_fds(ebpf: &Ebpf) -> Vec<ProgramFd> {
-    ebpf.programs().filter_map(|(_, p)| p.fd().ok()?.try_clone().ok()).collect()
+    ebpf.programs()
+        .filter_map(|(_, p)| p.fd().ok()?.try_clone().ok())
+        .collect()
 }
 
 fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>, MapError> {
@@ -167,7 +188,8 @@ fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V
 
 /// A map of the object, by name.
 pub fn taken(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
-    ebpf.take_map(name).ok_or_else(|| MapError::InvalidName { name: name.into() })
+    ebpf.take_map(name)
+        .ok_or_else(|| MapError::InvalidName { name: name.into() })
 }
 
 fn add<const N: usize>(sum: &mut [u64; N], part: &[u64; N]) {

@@ -60,13 +60,21 @@ impl Ring {
         let thread = std::thread::Builder::new()
             .name("vmascope-ring".into())
             .spawn(move || drain(ring, &sender, &stopped))?;
-        Ok(Self { batches, stop, thread: Some(thread), received: 0 })
+        Ok(Self {
+            batches,
+            stop,
+            thread: Some(thread),
+            received: 0,
+        })
     }
 
     /// What has come in since the last call.
     pub fn take(&mut self) -> Vec<Batch> {
         let taken: Vec<Batch> = self.batches.try_iter().collect();
-        self.received += taken.iter().map(|b| b.len() as u64 + b.unknown).sum::<u64>();
+        self.received += taken
+            .iter()
+            .map(|b| b.len() as u64 + b.unknown)
+            .sum::<u64>();
         taken
     }
 
@@ -117,9 +125,16 @@ fn drain(mut ring: RingBuf<MapData>, out: &SyncSender<Batch>, stop: &AtomicBool)
 }
 
 fn decode(bytes: &[u8], batch: &mut Batch) {
-    let known = match bytes.get(..4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])) {
-        Some(kind::FAULT) => read(bytes).and_then(|r| fault(&r)).map(|e| batch.faults.push(e)),
-        Some(kind::WAIT) => read(bytes).and_then(|r| wait(&r)).map(|e| batch.waits.push(e)),
+    let known = match bytes
+        .get(..4)
+        .map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+    {
+        Some(kind::FAULT) => read(bytes)
+            .and_then(|r| fault(&r))
+            .map(|e| batch.faults.push(e)),
+        Some(kind::WAIT) => read(bytes)
+            .and_then(|r| wait(&r))
+            .map(|e| batch.waits.push(e)),
         _ => None,
     };
     if known.is_none() {

@@ -16,7 +16,8 @@ pub fn run(args: &Doctor) -> Result<ExitCode> {
     let text = match args.format {
         Format::Text => doctor::text(&live.session),
         Format::Json => {
-            let mut json = serde_json::to_string_pretty(&live.session).context("cannot write JSON")?;
+            let mut json =
+                serde_json::to_string_pretty(&live.session).context("cannot write JSON")?;
             json.push('\n');
             json
         }

@@ -109,7 +109,11 @@ async fn run(
     }
     let (session, snapshot, rest) = live.stop()?;
     rest.iter().try_for_each(|b| keep.events(b))?;
-    Ok(Ended { session, snapshot, child: status })
+    Ok(Ended {
+        session,
+        snapshot,
+        child: status,
+    })
 }
 
 async fn ended(child: &mut Option<Running>) -> Result<ExitStatus, ChildError> {

@@ -1,6 +1,10 @@
 //! `vmascope record`: run the probes, write a recording, print the short report.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::Result;
 
@@ -68,7 +72,12 @@ fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
 /// To stderr: stdout belongs to the command that was run.
 fn summary(path: &Path) -> Result<()> {
     let recording = Recording::open(path)?;
-    eprint!("{}", report::short(&report::of(&recording)?));
-    eprintln!("\nrecording: {0}   full report: vmascope report {0}", path.display());
+    let short = report::short(&report::of(&recording)?);
+    let path = path.display();
+    // The recording is what counts, even if nobody reads this.
+    let _ = writeln!(
+        io::stderr(),
+        "{short}\nrecording: {path}   full report: vmascope report {path}"
+    );
     Ok(())
 }

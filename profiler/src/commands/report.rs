@@ -37,8 +37,19 @@ fn live(args: &Report) -> Result<report::Report> {
     live.arm()?;
     let duration = args.duration.context("no --duration")?;
     let mut worst = Worst::default();
-    let ended = measure(live, None, Some(duration), args.probing.interval, &mut worst)?;
-    Ok(report::build(&ended.session, &ended.snapshot, &worst.waits, &worst.faults))
+    let ended = measure(
+        live,
+        None,
+        Some(duration),
+        args.probing.interval,
+        &mut worst,
+    )?;
+    Ok(report::build(
+        &ended.session,
+        &ended.snapshot,
+        &worst.waits,
+        &worst.faults,
+    ))
 }
 
 #[derive(Default)]
@@ -50,10 +61,12 @@ struct Worst {
 impl Keep for Worst {
     fn events(&mut self, batch: &Batch) -> Result<()> {
         self.waits.extend_from_slice(&batch.waits);
-        self.waits.sort_by_key(|w| std::cmp::Reverse(w.duration_ns()));
+        self.waits
+            .sort_by_key(|w| std::cmp::Reverse(w.duration_ns()));
         self.waits.truncate(WORST);
         self.faults.extend_from_slice(&batch.faults);
-        self.faults.sort_by_key(|f| std::cmp::Reverse(f.duration_ns()));
+        self.faults
+            .sort_by_key(|f| std::cmp::Reverse(f.duration_ns()));
         self.faults.truncate(WORST);
         Ok(())
     }

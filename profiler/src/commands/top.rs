@@ -1,5 +1,7 @@
 //! `vmascope top`.
-use std::process::ExitCode;
-use anyhow::{Result, bail};
 use crate::cli::Top;
-pub fn run(_: &Top) -> Result<ExitCode> { bail!("no") }
+use anyhow::{Result, bail};
+use std::process::ExitCode;
+pub fn run(_: &Top) -> Result<ExitCode> {
+    bail!("no")
+}

@@ -9,7 +9,10 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum BtfError {
     #[error("cannot read {path}: {source}")]
-    Read { path: String, source: std::io::Error },
+    Read {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("not BTF: {0}")]
     Malformed(&'static str),
 }
@@ -63,8 +66,10 @@ pub struct Btf {
 
 impl Btf {
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let bytes = std::fs::read(path)
-            .map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| BtfError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
         Self::parse(&bytes)
     }
 
@@ -72,7 +77,9 @@ impl Btf {
         let word = |at| u32_at(bytes, at).ok_or(BtfError::Malformed("header cut short"));
         let magic = bytes.get(..2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         if magic != Some(MAGIC) {
-            return Err(BtfError::Malformed("no BTF magic (is it a little-endian BTF file?)"));
+            return Err(BtfError::Malformed(
+                "no BTF magic (is it a little-endian BTF file?)",
+            ));
         }
         let header = word(4)? as usize;
         let section = |offset: u32, len: u32| {
@@ -80,7 +87,8 @@ impl Btf {
             bytes.get(start..start.checked_add(len as usize)?)
         };
         let types = section(word(8)?, word(12)?).ok_or(BtfError::Malformed("types cut short"))?;
-        let strings = section(word(16)?, word(20)?).ok_or(BtfError::Malformed("strings cut short"))?;
+        let strings =
+            section(word(16)?, word(20)?).ok_or(BtfError::Malformed("strings cut short"))?;
         let mut btf = Self {
             types: types.to_vec(),
             strings: strings.to_vec(),
@@ -94,7 +102,9 @@ impl Btf {
     fn index(&mut self) -> Result<(), BtfError> {
         let mut at = 0;
         while at < self.types.len() {
-            let t = self.type_at(at).ok_or(BtfError::Malformed("a type is cut short"))?;
+            let t = self
+                .type_at(at)
+                .ok_or(BtfError::Malformed("a type is cut short"))?;
             let body = match t.kind {
                 kind::INT | kind::VAR | kind::DECL_TAG => 4,
                 kind::ARRAY => 12,
@@ -110,7 +120,11 @@ impl Btf {
                 kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FUNC | kind::TYPEDEF
             ) && t.name != 0
             {
-                let group = if t.kind == kind::ENUM64 { kind::ENUM } else { t.kind };
+                let group = if t.kind == kind::ENUM64 {
+                    kind::ENUM
+                } else {
+                    t.kind
+                };
                 let name = self.string(t.name).to_vec();
                 self.named.entry((group, name)).or_insert(id);
             }
@@ -165,7 +179,9 @@ impl Btf {
     pub fn offset(&self, path: &str) -> Option<u32> {
         let mut parts = path.split('.');
         let name = parts.next()?;
-        let mut t = self.find(kind::STRUCT, name).or_else(|| self.find(kind::UNION, name))?;
+        let mut t = self
+            .find(kind::STRUCT, name)
+            .or_else(|| self.find(kind::UNION, name))?;
         let mut bits = 0;
         for part in parts {
             let (offset, id) = self.member(t, part.as_bytes(), 0)?;
@@ -254,10 +270,16 @@ mod tests {
         };
         assert_eq!(btf.offset("vm_area_struct.vm_start"), Some(0));
         assert_eq!(btf.offset("vm_area_struct.vm_mm"), Some(16));
-        assert!(btf.offset("mm_struct.mmap_lock").is_some(), "inside an anonymous struct");
+        assert!(
+            btf.offset("mm_struct.mmap_lock").is_some(),
+            "inside an anonymous struct"
+        );
         assert_eq!(btf.offset("vm_area_struct.no_such_member"), None);
         assert_eq!(btf.enumerator("fault_flag", "FAULT_FLAG_TRIED"), Some(0x20));
-        assert_eq!(btf.enumerator("vm_fault_reason", "VM_FAULT_RETRY"), Some(0x400));
+        assert_eq!(
+            btf.enumerator("vm_fault_reason", "VM_FAULT_RETRY"),
+            Some(0x400)
+        );
         assert_eq!(btf.params("handle_mm_fault"), Some(4));
         assert_eq!(btf.tracepoint_args("sched_switch"), Some(4));
         assert_eq!(btf.tracepoint_args("no_such_tracepoint"), None);

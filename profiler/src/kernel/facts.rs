@@ -40,8 +40,21 @@ profiler_common::kernel_enums!(enums_table);
 
 /// Fields the core cannot do without; the others take a signal with them.
 const REQUIRED: &[&str] = &[
-    "VMA_START", "VMA_END", "VMA_FLAGS", "VMA_FILE", "MM_MMAP_LOCK", "FILE_INODE", "INODE_SB",
-    "INODE_MODE", "SB_MAGIC", "TASK_PID", "TASK_TGID", "TASK_COMM", "TASK_MM", "TASK_FLAGS", "TASK_MIN_FLT",
+    "VMA_START",
+    "VMA_END",
+    "VMA_FLAGS",
+    "VMA_FILE",
+    "MM_MMAP_LOCK",
+    "FILE_INODE",
+    "INODE_SB",
+    "INODE_MODE",
+    "SB_MAGIC",
+    "TASK_PID",
+    "TASK_TGID",
+    "TASK_COMM",
+    "TASK_MM",
+    "TASK_FLAGS",
+    "TASK_MIN_FLT",
     "TASK_MAJ_FLT",
 ];
 
@@ -55,7 +68,10 @@ pub struct Facts {
 
 impl Facts {
     pub fn new(btf: Btf) -> Self {
-        let vma_lock = if btf.enumerator("fault_flag", "FAULT_FLAG_VMA_LOCK").is_none() {
+        let vma_lock = if btf
+            .enumerator("fault_flag", "FAULT_FLAG_VMA_LOCK")
+            .is_none()
+        {
             VmaLock::None
         } else if btf.offset("vm_area_struct.vm_refcnt").is_some() {
             VmaLock::Refcount
@@ -63,14 +79,24 @@ impl Facts {
             VmaLock::Rwsem
         };
         let memcg_path = btf.tracepoint_args("mmap_lock_start_locking") == Some(3);
-        Self { btf, vma_lock, memcg_path }
+        Self {
+            btf,
+            vma_lock,
+            memcg_path,
+        }
     }
 
     /// Every global of the kernel side that describes the kernel, by name.
     pub fn globals(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        let fields = FIELDS.iter().map(|(global, path)| (*global, self.btf.offset(path)));
-        let enums = ENUMS.iter().map(|(global, e, name)| (*global, self.btf.enumerator(e, name)));
-        fields.chain(enums).map(|(global, value)| (global, value.unwrap_or(MISSING)))
+        let fields = FIELDS
+            .iter()
+            .map(|(global, path)| (*global, self.btf.offset(path)));
+        let enums = ENUMS
+            .iter()
+            .map(|(global, e, name)| (*global, self.btf.enumerator(e, name)));
+        fields
+            .chain(enums)
+            .map(|(global, value)| (global, value.unwrap_or(MISSING)))
     }
 
     /// Required fields this kernel's BTF lacks.
@@ -106,7 +132,10 @@ mod tests {
         let facts = Facts::new(btf);
         assert_eq!(facts.missing(), Vec::<&str>::new());
         let regs = ["REGS_ORIG_AX", "REGS_SYSCALLNO"];
-        let known = facts.globals().filter(|(g, v)| regs.contains(g) && *v != MISSING).count();
+        let known = facts
+            .globals()
+            .filter(|(g, v)| regs.contains(g) && *v != MISSING)
+            .count();
         assert_eq!(known, 1, "one architecture's registers, not both");
     }
 }

@@ -10,7 +10,11 @@ pub fn host() -> Host {
     // SAFETY: a valid pointer to a utsname.
     unsafe { libc::uname(&raw mut uts) };
     // SAFETY: uname terminates its strings.
-    let text = |field: &[libc::c_char]| unsafe { CStr::from_ptr(field.as_ptr()) }.to_string_lossy().into_owned();
+    let text = |field: &[libc::c_char]| {
+        unsafe { CStr::from_ptr(field.as_ptr()) }
+            .to_string_lossy()
+            .into_owned()
+    };
     Host {
         name: text(&uts.nodename),
         kernel: text(&uts.release),
@@ -27,7 +31,10 @@ fn sysconf(name: libc::c_int) -> u64 {
 
 /// A clock's time in ns.
 pub fn clock(id: libc::clockid_t) -> u64 {
-    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ts = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid pointer to a timespec.
     unsafe { libc::clock_gettime(id, &raw mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64

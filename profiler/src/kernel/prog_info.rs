@@ -28,7 +28,12 @@ pub fn recursion_misses(program: &impl AsFd) -> Option<u64> {
     };
     // SAFETY: `attr` is laid out as bpf(2) expects and `info` has room for `info_len` bytes.
     let ret = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<Attr>())
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_OBJ_GET_INFO_BY_FD,
+            &raw const attr,
+            size_of::<Attr>(),
+        )
     };
     let bytes = info.get(RECURSION_MISSES..RECURSION_MISSES + 8)?;
     (ret == 0).then(|| bytes.iter().rev().fold(0, |n, b| (n << 8) | u64::from(*b)))
@@ -37,5 +42,9 @@ pub fn recursion_misses(program: &impl AsFd) -> Option<u64> {
 /// Bytes of kernel memory behind a map's fd, from its `memlock:` line.
 pub fn map_memlock(map: BorrowedFd<'_>) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).ok()?;
-    text.lines().find_map(|l| l.strip_prefix("memlock:"))?.trim().parse().ok()
+    text.lines()
+        .find_map(|l| l.strip_prefix("memlock:"))?
+        .trim()
+        .parse()
+        .ok()
 }

@@ -3,17 +3,20 @@
 //! arch/arm/tools/syscall.tbl.
 
 use profiler_common::{
-    config::{SYSCALLS, syscall_op::{CLONE, CLONE3, PRCTL}},
+    config::{
+        SYSCALLS,
+        syscall_op::{CLONE, CLONE3, PRCTL},
+    },
     words::Op,
 };
 
 /// `(operation, x86_64, i386, arm64, arm)`; -1 where an architecture has no such call.
 const TABLE: &[(u8, [i16; 4])] = &[
-    (Op::Mmap as u8, [9, 90, -1, -1]),       // mmap (i386, arm: mmap2 below)
-    (Op::Mmap as u8, [-1, 192, 222, 192]),   // mmap2; arm64 mmap
-    (Op::Mmap as u8, [30, 397, 196, 305]),   // shmat
-    (Op::Mmap as u8, [216, 257, 234, 253]),  // remap_file_pages
-    (Op::Munmap as u8, [11, 91, 215, 91]),   // munmap
+    (Op::Mmap as u8, [9, 90, -1, -1]), // mmap (i386, arm: mmap2 below)
+    (Op::Mmap as u8, [-1, 192, 222, 192]), // mmap2; arm64 mmap
+    (Op::Mmap as u8, [30, 397, 196, 305]), // shmat
+    (Op::Mmap as u8, [216, 257, 234, 253]), // remap_file_pages
+    (Op::Munmap as u8, [11, 91, 215, 91]), // munmap
     (Op::Munmap as u8, [67, 398, 197, 306]), // shmdt
     (Op::Mprotect as u8, [10, 125, 226, 125]),
     (Op::Mprotect as u8, [329, 380, 288, 394]), // pkey_mprotect

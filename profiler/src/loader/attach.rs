@@ -19,7 +19,10 @@ pub fn all(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder) -> Vec<Failed> {
     for (group, rung) in ladder.rungs() {
         for (program, attach) in rung.programs {
             if let Err(e) = one(ebpf, btf, program, *attach) {
-                failed.push(Failed { group, why: brief(&e) });
+                failed.push(Failed {
+                    group,
+                    why: brief(&e),
+                });
                 break;
             }
         }
@@ -75,10 +78,19 @@ fn brief(e: &ProgramError) -> String {
         return format!("{e:?}");
     }
     match e {
-        ProgramError::LoadError { io_error, .. } => format!("refused at load ({})", errno(io_error)),
+        ProgramError::LoadError { io_error, .. } => {
+            format!("refused at load ({})", errno(io_error))
+        }
         ProgramError::SyscallError(e) => format!("{} failed ({})", e.call, errno(&e.io_error)),
-        ProgramError::KProbeError(KProbeError::FileError { .. }) => "this kernel has no kprobes".into(),
-        other => other.to_string().lines().next().unwrap_or_default().to_owned(),
+        ProgramError::KProbeError(KProbeError::FileError { .. }) => {
+            "this kernel has no kprobes".into()
+        }
+        other => other
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
     }
 }
 
@@ -88,7 +100,12 @@ fn errno(e: &std::io::Error) -> String {
         Some(libc::EBUSY) => "EBUSY".into(),
         // Not in libc: include/linux/errno.h
         Some(524) => "ENOTSUPP".into(),
-        Some(_) => e.to_string().split(" (os error").next().unwrap_or_default().to_owned(),
+        Some(_) => e
+            .to_string()
+            .split(" (os error")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         None => e.to_string(),
     }
 }

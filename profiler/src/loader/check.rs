@@ -14,11 +14,15 @@ pub fn run(ebpf: &mut Ebpf) -> Result<(), LoadError> {
         .program_mut("self_check")
         .and_then(|p| p.try_into().ok())
         .ok_or_else(|| LoadError::Kernel("program self_check is not in the object".into()))?;
-    program.load().map_err(|e| super::load_refused("self_check", &e))?;
+    program
+        .load()
+        .map_err(|e| super::load_refused("self_check", &e))?;
     program
         .test_run(RawTracePointRunOptions::new())
         .map_err(|e| LoadError::Kernel(format!("the start-up self-check could not run: {e}")))?;
-    let map = ebpf.map("CHECK").ok_or_else(|| LoadError::Kernel("map CHECK is not in the object".into()))?;
+    let map = ebpf
+        .map("CHECK")
+        .ok_or_else(|| LoadError::Kernel("map CHECK is not in the object".into()))?;
     let what = match Array::<_, u32>::try_from(map)?.get(&0, 0)? {
         check::PASSED => return Ok(()),
         check::NOT_RUN => "nothing: it did not run",

@@ -21,17 +21,25 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ("FOLLOW", u32::from(request.follow)),
         ("MIN_US", request.min_us),
         ("SAMPLE", request.sample.max(1)),
-        ("LOCKS_ALL", u32::from(ladder.rung(Group::MmapLockEvents).is_some())),
+        (
+            "LOCKS_ALL",
+            u32::from(ladder.rung(Group::MmapLockEvents).is_some()),
+        ),
         ("EMPTY", u32::from(request.empty)),
         ("FAULT_EVENTS", u32::from(has(Attach::MinorFaults))),
-        ("FAULT_ENTRY", u32::from(fault.is_some_and(|r| r.kind < HookChoice::Tracepoint))),
+        (
+            "FAULT_ENTRY",
+            u32::from(fault.is_some_and(|r| r.kind < HookChoice::Tracepoint)),
+        ),
     ];
     facts.globals().chain(options).collect()
 }
 
 pub fn fill_maps(ebpf: &mut Ebpf, request: &Request) -> Result<(), LoadError> {
     let missing = |name: &str| LoadError::Kernel(format!("map {name} is not in the object"));
-    let map = ebpf.map_mut("SYSCALL_OPS").ok_or_else(|| missing("SYSCALL_OPS"))?;
+    let map = ebpf
+        .map_mut("SYSCALL_OPS")
+        .ok_or_else(|| missing("SYSCALL_OPS"))?;
     let mut ops = Array::<_, u8>::try_from(map)?;
     for (nr, op) in (0..).zip(syscalls::table(std::env::consts::ARCH)) {
         ops.set(nr, op, 0)?;

@@ -121,7 +121,10 @@ static GROUPS: &[(Group, &[Rung])] = &[
                     ("rwsem_read_in", FEntry("rwsem_down_read_slowpath")),
                     ("rwsem_write_in", FEntry("rwsem_down_write_slowpath")),
                 ],
-                functions: &[("rwsem_down_read_slowpath", 3), ("rwsem_down_write_slowpath", 2)],
+                functions: &[
+                    ("rwsem_down_read_slowpath", 3),
+                    ("rwsem_down_write_slowpath", 2),
+                ],
                 tracepoints: &[],
             },
             Rung {
@@ -187,7 +190,10 @@ static GROUPS: &[(Group, &[Rung])] = &[
             Rung {
                 kind: HookChoice::Tracepoint,
                 name: "perf_event page-faults",
-                programs: &[("fault_minor_ev", MinorFaults), ("fault_major_ev", MajorFaults)],
+                programs: &[
+                    ("fault_minor_ev", MinorFaults),
+                    ("fault_major_ev", MajorFaults),
+                ],
                 functions: &[],
                 tracepoints: &[],
             },
@@ -252,7 +258,12 @@ impl Ladder {
                         Some(_) => {}
                     }
                 }
-                Position { group: *group, rungs: worth, at: 0, passed }
+                Position {
+                    group: *group,
+                    rungs: worth,
+                    at: 0,
+                    passed,
+                }
             })
             .collect();
         Self { positions }
@@ -260,11 +271,15 @@ impl Ladder {
 
     /// What is to be attached now.
     pub fn rungs(&self) -> impl Iterator<Item = (Group, &'static Rung)> {
-        self.positions.iter().filter_map(|p| Some((p.group, *p.rungs.get(p.at)?)))
+        self.positions
+            .iter()
+            .filter_map(|p| Some((p.group, *p.rungs.get(p.at)?)))
     }
 
     pub fn rung(&self, group: Group) -> Option<&'static Rung> {
-        self.rungs().find(|(g, _)| *g == group).map(|(_, rung)| rung)
+        self.rungs()
+            .find(|(g, _)| *g == group)
+            .map(|(_, rung)| rung)
     }
 
     /// One rung down for a group that failed.
@@ -279,9 +294,16 @@ impl Ladder {
 
     /// A group nothing can be told without has run out of rungs.
     pub fn check(&self) -> Result<(), LoadError> {
-        match self.positions.iter().find(|p| p.group.required() && p.at >= p.rungs.len()) {
+        match self
+            .positions
+            .iter()
+            .find(|p| p.group.required() && p.at >= p.rungs.len())
+        {
             None => Ok(()),
-            Some(p) => Err(LoadError::Kernel(format!("no hook for page faults works on this kernel: {}", why(&p.passed)))),
+            Some(p) => Err(LoadError::Kernel(format!(
+                "no hook for page faults works on this kernel: {}",
+                why(&p.passed)
+            ))),
         }
     }
 
@@ -289,7 +311,11 @@ impl Ladder {
         Chosen(
             self.positions
                 .into_iter()
-                .map(|p| Choice { group: p.group, rung: p.rungs.get(p.at).copied(), reason: why(&p.passed) })
+                .map(|p| Choice {
+                    group: p.group,
+                    rung: p.rungs.get(p.at).copied(),
+                    reason: why(&p.passed),
+                })
                 .collect(),
         )
     }
@@ -299,8 +325,14 @@ impl Ladder {
 fn why(passed: &[(&str, String)]) -> String {
     match passed {
         [] => String::new(),
-        [(_, first), rest @ ..] if !rest.is_empty() && rest.iter().all(|(_, w)| w == first) => first.clone(),
-        _ => passed.iter().map(|(rung, w)| format!("{rung}: {w}")).collect::<Vec<_>>().join("; "),
+        [(_, first), rest @ ..] if !rest.is_empty() && rest.iter().all(|(_, w)| w == first) => {
+            first.clone()
+        }
+        _ => passed
+            .iter()
+            .map(|(rung, w)| format!("{rung}: {w}"))
+            .collect::<Vec<_>>()
+            .join("; "),
     }
 }
 
@@ -328,18 +360,28 @@ fn unsuitable(
     for (function, params) in rung.functions {
         match facts.params(function) {
             None => return Some(format!("this kernel has no {function}")),
-            Some(n) if n != *params => return Some(format!("{function} takes {n} parameters here, not {params}")),
+            Some(n) if n != *params => {
+                return Some(format!(
+                    "{function} takes {n} parameters here, not {params}"
+                ));
+            }
             Some(_) => {}
         }
     }
     for (tracepoint, args) in rung.tracepoints {
         match facts.tracepoint_args(tracepoint) {
-            Some(n) if n != *args => return Some(format!("{tracepoint} passes {n} arguments here, not {args}")),
+            Some(n) if n != *args => {
+                return Some(format!(
+                    "{tracepoint} passes {n} arguments here, not {args}"
+                ));
+            }
             _ => {}
         }
     }
     rung.programs.iter().find_map(|(_, attach)| match attach {
-        TpBtf(name) if facts.tracepoint_args(name).is_none() => Some(format!("this kernel has no tracepoint {name}")),
+        TpBtf(name) if facts.tracepoint_args(name).is_none() => {
+            Some(format!("this kernel has no tracepoint {name}"))
+        }
         _ => None,
     })
 }

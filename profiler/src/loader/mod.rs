@@ -4,10 +4,10 @@
 //! Which hook works is judged by attaching it, never by version. The programs' read-only globals
 //! depend on the choice, so a rung that fails means loading afresh with the next one.
 
-pub mod hooks;
 mod attach;
 mod check;
 mod globals;
+pub mod hooks;
 pub mod signals;
 
 use aya::{Btf, Ebpf};
@@ -81,7 +81,11 @@ pub fn load(facts: &Facts, btf: &Btf, request: &Request) -> Result<Loaded, LoadE
         if failed.is_empty() {
             globals::fill_maps(&mut ebpf, request)?;
             let mmap_lock_all = ladder.rung(Group::MmapLockEvents).is_some();
-            return Ok(Loaded { ebpf, chosen: ladder.chosen(), mmap_lock_all });
+            return Ok(Loaded {
+                ebpf,
+                chosen: ladder.chosen(),
+                mmap_lock_all,
+            });
         }
         failed.into_iter().for_each(|f| ladder.descend(f));
         ladder.check()?;
@@ -90,7 +94,9 @@ pub fn load(facts: &Facts, btf: &Btf, request: &Request) -> Result<Loaded, LoadE
 
 /// From here on things are counted.
 pub fn arm(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    let map = ebpf.map_mut("ARMED").ok_or_else(|| LoadError::Kernel("map ARMED is not in the object".into()))?;
+    let map = ebpf
+        .map_mut("ARMED")
+        .ok_or_else(|| LoadError::Kernel("map ARMED is not in the object".into()))?;
     let mut armed = aya::maps::Array::<_, u32>::try_from(map)?;
     Ok(armed.set(0, 1, 0)?)
 }
@@ -111,11 +117,17 @@ fn permission(e: aya::EbpfError) -> LoadError {
 
 /// A program the verifier, or a security module, would not have.
 fn load_refused(name: &str, e: &aya::programs::ProgramError) -> LoadError {
-    if let aya::programs::ProgramError::LoadError { io_error, verifier_log } = e {
+    if let aya::programs::ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = e
+    {
         if io_error.kind() == std::io::ErrorKind::PermissionDenied {
             return LoadError::NotPermitted(NOT_PERMITTED.into());
         }
-        return LoadError::Kernel(format!("the kernel refused program {name}: {io_error}: {verifier_log}"));
+        return LoadError::Kernel(format!(
+            "the kernel refused program {name}: {io_error}: {verifier_log}"
+        ));
     }
     LoadError::Kernel(format!("the kernel refused program {name}: {e}"))
 }

@@ -26,16 +26,28 @@ pub fn tier(loaded: &Loaded) -> &'static str {
 }
 
 fn signal(name: &str, quality: Quality, hook: &str, reason: &str) -> Signal {
-    Signal { name: name.into(), quality, hook: hook.into(), reason: reason.into() }
+    Signal {
+        name: name.into(),
+        quality,
+        hook: hook.into(),
+        reason: reason.into(),
+    }
 }
 
 fn join(parts: &[&str]) -> String {
-    parts.iter().filter(|p| !p.is_empty()).copied().collect::<Vec<_>>().join("; ")
+    parts
+        .iter()
+        .filter(|p| !p.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     use Quality::{Approximate, Exact, Unavailable};
-    let Some(rung) = loaded.chosen.rung(Group::Fault) else { return Vec::new() };
+    let Some(rung) = loaded.chosen.rung(Group::Fault) else {
+        return Vec::new();
+    };
     let why = loaded.chosen.reason(Group::Fault);
     let has = |a| rung.programs.iter().any(|(_, attach)| *attach == a);
     let start = has(Attach::TpBtf("page_fault_user"));
@@ -48,19 +60,50 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
         ],
         HookChoice::Kprobe => vec![
             signal("fault_count", Exact, rung.name, why),
-            signal("fault_path", Exact, rung.name, &join(&["errors and GUP faults are told apart by the attempt that follows", why])),
-            signal("fault_latency", Exact, rung.name, &join(&["not of errors and GUP faults", why])),
+            signal(
+                "fault_path",
+                Exact,
+                rung.name,
+                &join(&[
+                    "errors and GUP faults are told apart by the attempt that follows",
+                    why,
+                ]),
+            ),
+            signal(
+                "fault_latency",
+                Exact,
+                rung.name,
+                &join(&["not of errors and GUP faults", why]),
+            ),
             signal("fault_kind", Exact, rung.name, why),
         ],
         HookChoice::Tracepoint => vec![
-            signal("fault_count", Approximate, rung.name, &join(&["faults through get_user_pages and faults that ended in an error are not seen", why])),
+            signal(
+                "fault_count",
+                Approximate,
+                rung.name,
+                &join(&[
+                    "faults through get_user_pages and faults that ended in an error are not seen",
+                    why,
+                ]),
+            ),
             path_by_tracepoint(facts, loaded, rung.name, why),
             if start {
                 signal("fault_latency", Exact, rung.name, why)
             } else {
-                signal("fault_latency", Unavailable, "", &join(&["no hook where a fault begins", why]))
+                signal(
+                    "fault_latency",
+                    Unavailable,
+                    "",
+                    &join(&["no hook where a fault begins", why]),
+                )
             },
-            signal("fault_kind", Unavailable, "", &join(&["the VMA is not seen", why])),
+            signal(
+                "fault_kind",
+                Unavailable,
+                "",
+                &join(&["the VMA is not seen", why]),
+            ),
         ],
     };
     out.push(match loaded.chosen.rung(Group::VmaLock) {
@@ -70,7 +113,12 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
             hook.name,
             "sampled just after the failure: the writer may have come or gone",
         ),
-        None => signal("fallback_reason", Unavailable, "", loaded.chosen.reason(Group::VmaLock)),
+        None => signal(
+            "fallback_reason",
+            Unavailable,
+            "",
+            loaded.chosen.reason(Group::VmaLock),
+        ),
     });
     out
 }
@@ -78,16 +126,29 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
 /// Without a hook in the fault path, the lock held when the fault is accounted tells.
 fn path_by_tracepoint(facts: &Facts, loaded: &Loaded, hook: &str, why: &str) -> Signal {
     if facts.vma_lock == VmaLock::None {
-        return signal("fault_path", Quality::Exact, hook, &join(&["this kernel has one path", why]));
+        return signal(
+            "fault_path",
+            Quality::Exact,
+            hook,
+            &join(&["this kernel has one path", why]),
+        );
     }
     if !loaded.mmap_lock_all {
-        return signal("fault_path", Quality::Unavailable, "", &join(&["needs --mmap-lock all", why]));
+        return signal(
+            "fault_path",
+            Quality::Unavailable,
+            "",
+            &join(&["needs --mmap-lock all", why]),
+        );
     }
     signal(
         "fault_path",
         Quality::Approximate,
         &format!("{hook} + tp_btf mmap_lock"),
-        &join(&["mmap_lock held at the end: a major fault counts as retry, a minor one as fallback", why]),
+        &join(&[
+            "mmap_lock held at the end: a major fault counts as retry, a minor one as fallback",
+            why,
+        ]),
     )
 }
 
@@ -97,7 +158,11 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     let events = chosen.rung(Group::MmapLockEvents);
     let every = match events {
         Some(rung) => {
-            let cost = if facts.memcg_path { "expensive here: formats a cgroup path per event" } else { "" };
+            let cost = if facts.memcg_path {
+                "expensive here: formats a cgroup path per event"
+            } else {
+                ""
+            };
             (Exact, rung.name, cost)
         }
         None => (Unavailable, "", chosen.reason(Group::MmapLockEvents)),
@@ -110,7 +175,16 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     let wait_why = join(&[wait.2, chosen.reason(Group::MmapLockWait)]);
     vec![
         signal("mmap_lock_acquired", every.0, every.1, every.2),
-        signal("mmap_lock_wait", wait.0, wait.1, if wait.0 == Unavailable { wait.2 } else { &wait_why }),
+        signal(
+            "mmap_lock_wait",
+            wait.0,
+            wait.1,
+            if wait.0 == Unavailable {
+                wait.2
+            } else {
+                &wait_why
+            },
+        ),
         signal("mmap_lock_hold", every.0, every.1, every.2),
         signal(
             "mmap_lock_op",
@@ -120,8 +194,16 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
         ),
         signal(
             "mmap_lock_holder",
-            if wait.0 == Unavailable { Unavailable } else { Approximate },
-            if wait.0 == Unavailable { "" } else { "rw_semaphore.owner" },
+            if wait.0 == Unavailable {
+                Unavailable
+            } else {
+                Approximate
+            },
+            if wait.0 == Unavailable {
+                ""
+            } else {
+                "rw_semaphore.owner"
+            },
             "sampled when the wait begins: exact for a writer, readers are not named",
         ),
     ]

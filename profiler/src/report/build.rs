@@ -56,7 +56,7 @@ pub fn build(
         conflicts: None,
         what_if: None,
         vma_size: None,
-        cross_check: (session.target == "system").then(|| cross_check(counts)),
+        cross_check: cross_check(counts, session.target == "system"),
         processes: tasks(counts.processes()),
         threads: tasks(threads),
         threads_total: counts.threads.len() as u64,
@@ -258,6 +258,7 @@ fn task(t: &Thread, knows: &Knows) -> TaskReport {
         faults: t.faults(),
         minor: t.minor,
         major: t.major,
+        missed: t.missed(),
         by_path: by_path(knows, |p| t.on_path(p)),
         latency_sum_ns: knows.latency.then_some(t.sum_ns),
         latency_max_ns: knows.latency.then_some(t.max_ns),
@@ -309,15 +310,18 @@ fn fault(session: &Session, f: &FaultEvent, knows: &Knows) -> FaultReport {
 
 /// `pgfault` counts what ended, errors and vmascope's own faults included. `pgmajfault` is counted
 /// where I/O starts, so a fault that started it and was interrupted is in the kernel's figure only.
-fn cross_check(counts: &Snapshot) -> CrossCheck {
+fn cross_check(counts: &Snapshot, whole_system: bool) -> CrossCheck {
     let compared = |kernel: u64, measured: u64| Compared {
         kernel,
         measured,
         difference: measured.wrapping_sub(kernel).cast_signed(),
     };
+    let accounted = counts.threads.iter().map(|t| t.minor + t.major).sum();
+    let missed: u64 = counts.threads.iter().map(Thread::missed).sum();
     let ended = counts.faults_total() - counts.path(Path::Interrupted).count;
     CrossCheck {
-        pgfault: compared(counts.vmstat_pgfault, ended + counts.own_faults),
-        pgmajfault: compared(counts.vmstat_pgmajfault, counts.majors_total()),
+        threads: compared(accounted, accounted - missed),
+        pgfault: whole_system.then(|| compared(counts.vmstat_pgfault, ended + counts.own_faults)),
+        pgmajfault: whole_system.then(|| compared(counts.vmstat_pgmajfault, counts.majors_total())),
     }
 }

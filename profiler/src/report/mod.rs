@@ -67,7 +67,7 @@ pub struct Report {
     pub conflicts: Later,
     pub what_if: Later,
     pub vma_size: Later,
-    pub cross_check: Option<CrossCheck>,
+    pub cross_check: CrossCheck,
     /// Most faults first.
     pub processes: Vec<TaskReport>,
     /// Most faults first, at most [`THREADS`].
@@ -168,6 +168,8 @@ pub struct TaskReport {
     pub faults: u64,
     pub minor: u64,
     pub major: u64,
+    /// Part of minor and major that no hook saw, so it is on no path.
+    pub missed: u64,
     pub by_path: Option<Named<Option<u64>>>,
     pub latency_sum_ns: Option<u64>,
     pub latency_max_ns: Option<u64>,
@@ -226,11 +228,15 @@ pub struct FaultReport {
     pub address: u64,
 }
 
-/// Ours against the kernel's own counters; only where the target is the whole system.
+/// Ours against the kernel's own counters.
 #[derive(Clone, Debug, Serialize)]
 pub struct CrossCheck {
-    pub pgfault: Compared,
-    pub pgmajfault: Compared,
+    /// `min_flt` + `maj_flt` of every thread seen (`getrusage`), against the faults that hooks saw:
+    /// the difference was missed.
+    pub threads: Compared,
+    /// Of `/proc/vmstat`, only where the target is the whole system.
+    pub pgfault: Option<Compared>,
+    pub pgmajfault: Option<Compared>,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -417,19 +417,23 @@ fn trust(r: &Report) -> String {
         line(first, &format!("{name} {how}: {}", s.reason));
         first = "";
     }
-    if let Some(c) = &r.cross_check {
-        let both = [("pgfault", &c.pgfault), ("pgmajfault", &c.pgmajfault)];
-        let mut first = "CROSS-CHECK";
-        for (name, c) in both {
-            let sign = ["-", "", "+"][(c.difference.signum() + 1) as usize];
-            let by = format!("{sign}{}", count(c.difference.unsigned_abs()));
-            let (kernel, ours) = (count(c.kernel), count(c.measured));
-            line(
-                first,
-                &format!("{name}: /proc/vmstat {kernel}, measured {ours}, difference {by}"),
-            );
-            first = "";
-        }
+    let c = &r.cross_check;
+    let all = [
+        ("threads: getrusage", Some(&c.threads)),
+        ("pgfault: /proc/vmstat", c.pgfault.as_ref()),
+        ("pgmajfault: /proc/vmstat", c.pgmajfault.as_ref()),
+    ];
+    let mut first = "CROSS-CHECK";
+    for (name, c) in all {
+        let Some(c) = c else { continue };
+        let sign = ["-", "", "+"][(c.difference.signum() + 1) as usize];
+        let by = format!("{sign}{}", count(c.difference.unsigned_abs()));
+        let (kernel, ours) = (count(c.kernel), count(c.measured));
+        line(
+            first,
+            &format!("{name} {kernel}, measured {ours}, difference {by}"),
+        );
+        first = "";
     }
     let c = &r.cost;
     let cpu = percent(c.cpu_ns, r.duration_ns);

@@ -2,6 +2,7 @@
 //! the model and never the kernel.
 
 pub mod csv;
+pub mod top;
 
 use std::path::PathBuf;
 
@@ -18,4 +19,8 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("top needs a terminal: use `report` or `record` where output is redirected")]
+    NotATerminal,
+    #[error("cannot use the terminal: {0}")]
+    Terminal(std::io::Error),
 }

@@ -4,3 +4,4 @@ mod csv;
 mod recording;
 mod report;
 mod support;
+mod top;
