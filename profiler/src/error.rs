@@ -199,7 +199,7 @@ mod tests {
     fn a_chain_is_one_line() {
         let error = anyhow::anyhow!("first\n  second").context("top");
         assert_eq!(one_line(&error), "top: first second");
-        let source = std::io::Error::other("no disk");
+        let source = io::Error::other("no disk");
         let quoted = ChildError::Start {
             command: "x".into(),
             source,

@@ -1,0 +1,89 @@
+//! The held child from outside: known before it runs, ended by signals, run as somebody else.
+
+use std::{fs, path::PathBuf};
+
+use vmascope::{
+    child::{self, ChildError, Held},
+    user::User,
+};
+
+fn hold(command: &[&str], user: Option<User>) -> Result<Held, ChildError> {
+    let command: Vec<String> = command.iter().map(ToString::to_string).collect();
+    child::spawn_held(&command, user.as_ref())
+}
+
+/// Lets it go, as `record` does: within a current-thread runtime.
+fn finish(held: Held, signal: Option<i32>) -> Result<u8, ChildError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut child = held.release();
+        if let Some(signal) = signal {
+            child.signal(signal);
+        }
+        child.ended().await.map(child::exit_code)
+    })
+}
+
+fn temp(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("vmascope-{name}-{}", std::process::id()))
+}
+
+#[test]
+fn the_pid_is_that_of_the_command() {
+    let out = temp("pid");
+    let script = format!("echo $$ > {}", out.display());
+    let held = hold(&["sh", "-c", &script], None).unwrap();
+    let pid = held.pid;
+    // Held: a process of its own that has not become the command yet.
+    let own = fs::read_link("/proc/self/exe").unwrap();
+    assert_eq!(fs::read_link(format!("/proc/{pid}/exe")).unwrap(), own);
+    assert_eq!(finish(held, None).unwrap(), 0);
+    assert_eq!(fs::read_to_string(&out).unwrap().trim(), pid.to_string());
+    fs::remove_file(out).unwrap();
+}
+
+#[test]
+fn signals_end_it_with_the_shell_s_code() {
+    for (signal, code) in [
+        (libc::SIGINT, 130),
+        (libc::SIGTERM, 143),
+        (libc::SIGKILL, 137),
+    ] {
+        let held = hold(&["sleep", "60"], None).unwrap();
+        assert_eq!(finish(held, Some(signal)).unwrap(), code);
+    }
+}
+
+#[test]
+fn codes_pass_through() {
+    for code in [0, 1, 3, 125, 255] {
+        let held = hold(&["sh", "-c", &format!("exit {code}")], None).unwrap();
+        assert_eq!(finish(held, None).unwrap(), code as u8);
+    }
+    let held = hold(&["/nonexistent/command"], None).unwrap();
+    let error = finish(held, None).unwrap_err();
+    assert!(matches!(error, ChildError::NotFound { .. }), "{error}");
+    assert_eq!(error.to_string(), "/nonexistent/command: not found");
+    let held = hold(&["/"], None).unwrap();
+    let error = finish(held, None).unwrap_err();
+    assert!(matches!(error, ChildError::CannotExecute { .. }), "{error}");
+}
+
+#[test]
+fn it_runs_as_the_user_or_says_why_not() {
+    let user = User {
+        uid: 65534,
+        gid: 65533,
+    };
+    // SAFETY: no arguments.
+    if unsafe { libc::geteuid() } != 0 {
+        let error = hold(&["true"], Some(user)).unwrap_err().to_string();
+        assert!(error.contains("Operation not permitted"), "{error}");
+        return;
+    }
+    let check = "test $(id -u) = 65534 && test $(id -G) = 65533";
+    let held = hold(&["sh", "-c", check], Some(user)).unwrap();
+    assert_eq!(finish(held, None).unwrap(), 0);
+}
