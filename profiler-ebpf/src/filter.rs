@@ -20,14 +20,14 @@ pub fn is_self(tgid: u32) -> bool {
 
 #[inline(always)]
 pub fn is_target(tgid: u32) -> bool {
-    opt::TARGETED() == 0 || TARGETS.get_ptr(&tgid).is_some()
+    opt::TARGETED() == 0 || TARGETS.get_ptr(tgid).is_some()
 }
 
 /// Whether a thread of `tgid` that works on `mm` counts: a target itself, or a stranger at a
 /// target's address space (a /proc reader, ptrace). MMS holds targets only.
 #[inline(always)]
 pub fn concerns(tgid: u32, mm: u64) -> bool {
-    is_target(tgid) || (mm != 0 && MMS.get_ptr(&mm).is_some())
+    is_target(tgid) || (mm != 0 && MMS.get_ptr(mm).is_some())
 }
 
 /// A child of a target becomes one, so that `-- CMD` covers descendants.
@@ -35,8 +35,8 @@ pub fn concerns(tgid: u32, mm: u64) -> bool {
 pub fn follow(parent: u32, child: u32) {
     if opt::TARGETED() == 1
         && opt::FOLLOW() == 1
-        && TARGETS.get_ptr(&parent).is_some()
-        && TARGETS.insert(&child, &1u32, 0).is_err()
+        && TARGETS.get_ptr(parent).is_some()
+        && TARGETS.insert(child, 1u32, 0).is_err()
     {
         count::loss(Loss::MapFull);
     }

@@ -93,10 +93,7 @@ fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
     };
     match *raw {
         syscall_op::CLONE => fork_or_other(arg0),
-        // SAFETY: the helper checks the user address; clone_args.flags is its first member.
-        syscall_op::CLONE3 => {
-            fork_or_other(unsafe { bpf_probe_read_user(arg0 as *const u64) }.unwrap_or(CLONE_VM))
-        }
+        syscall_op::CLONE3 => fork_or_other(clone3_flags(arg0)),
         syscall_op::PRCTL => {
             if arg0 as u32 as u64 == PR_SET_VMA {
                 Op::PrctlVma
@@ -106,6 +103,13 @@ fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
         }
         raw => Op::from_raw(raw).unwrap_or(Op::Other),
     }
+}
+
+/// `clone_args.flags`, its first member. Unreadable: taken for a thread, which is no fork.
+#[inline(always)]
+fn clone3_flags(args: u64) -> u64 {
+    // SAFETY: the helper checks the user address.
+    unsafe { bpf_probe_read_user(args as *const u64) }.unwrap_or(CLONE_VM)
 }
 
 #[inline(always)]

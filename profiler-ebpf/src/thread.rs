@@ -23,7 +23,7 @@ pub fn known() -> Option<&'static mut Thread> {
         return None;
     }
     let (tid, _) = ids();
-    let entry = THREADS.get_ptr_mut(&tid)?;
+    let entry = THREADS.get_ptr_mut(tid)?;
     // SAFETY: a map value lives while the program runs; only this thread writes to it.
     Some(unsafe { &mut *entry })
 }
@@ -37,7 +37,7 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     }
     let (tid, tgid) = ids();
     let task = task();
-    if let Some(entry) = THREADS.get_ptr_mut(&tid) {
+    if let Some(entry) = THREADS.get_ptr_mut(tid) {
         // SAFETY: as in `known`.
         let t = unsafe { &mut *entry };
         if t.task == task as u64 {
@@ -45,7 +45,7 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
         }
         // The last owner's counts were not read in time; they go, and the loss is told.
         count::loss(Loss::TidReused);
-        let _ = THREADS.remove(&tid);
+        let _ = THREADS.remove(tid);
     }
     if !filter::armed() {
         return None;
@@ -58,11 +58,11 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
         return None;
     }
     let zero = ZERO.get(0)?;
-    if THREADS.insert(&tid, zero, 0).is_err() {
+    if THREADS.insert(tid, zero, 0).is_err() {
         count::loss(Loss::MapFull);
         return None;
     }
-    let entry = THREADS.get_ptr_mut(&tid)?;
+    let entry = THREADS.get_ptr_mut(tid)?;
     // SAFETY: as in `known`.
     let t = unsafe { &mut *entry };
     t.task = task as u64;
@@ -110,6 +110,6 @@ pub fn own_mm_seen(tgid: u32) {
     let mm = own_mm();
     if mm != 0 {
         // An LRU insert only fails when another CPU races it to the same key.
-        let _ = MMS.insert(&mm, &tgid, 0);
+        let _ = MMS.insert(mm, tgid, 0);
     }
 }

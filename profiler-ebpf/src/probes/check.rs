@@ -44,7 +44,7 @@ fn self_check(_ctx: RawTracePointContext) {
     } else {
         check::PASSED
     };
-    let _ = CHECK.set(0, &verdict, 0);
+    let _ = CHECK.set(0, verdict, 0);
 }
 
 #[inline(always)]

@@ -191,7 +191,7 @@ fn wait_ends(sem: u64, success: bool) {
 #[inline(always)]
 fn of_mmap_lock(sem: u64) -> Option<(&'static mut Thread, u64)> {
     let mm = sem.wrapping_sub(u64::from(off::MM_MMAP_LOCK()));
-    if mm != thread::own_mm() && MMS.get_ptr(&mm).is_none() {
+    if mm != thread::own_mm() && MMS.get_ptr(mm).is_none() {
         return None;
     }
     Some((thread::current(mm)?, mm))
@@ -233,7 +233,7 @@ fn waited(t: &mut Thread, mm: u64, mode: u8, end: u64, success: bool) {
             who: emit::current(t.tid, t.tgid),
             mm,
             // SAFETY: read at once.
-            mm_tgid: unsafe { MMS.get(&mm) }.copied().unwrap_or(0),
+            mm_tgid: unsafe { MMS.get(mm) }.copied().unwrap_or(0),
             mode,
             op,
             acquired: u8::from(success),

@@ -9,11 +9,10 @@ pub fn host() -> Host {
     let mut uts: libc::utsname = unsafe { std::mem::zeroed() };
     // SAFETY: a valid pointer to a utsname.
     unsafe { libc::uname(&raw mut uts) };
-    // SAFETY: uname terminates its strings.
     let text = |field: &[libc::c_char]| {
-        unsafe { CStr::from_ptr(field.as_ptr()) }
-            .to_string_lossy()
-            .into_owned()
+        // SAFETY: uname terminates its strings.
+        let text = unsafe { CStr::from_ptr(field.as_ptr()) };
+        text.to_string_lossy().into_owned()
     };
     Host {
         name: text(&uts.nodename),
