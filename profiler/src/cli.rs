@@ -59,6 +59,9 @@ pub struct Probing {
     /// See every mmap_lock acquisition, or only those that wait [default: what this kernel does cheaply]
     #[arg(long)]
     pub mmap_lock: Option<MmapLock>,
+    /// Leave lock_vma_under_rcu alone: a common fault costs less, fallbacks have no reason
+    #[arg(long)]
+    pub no_vma_lock: bool,
     /// The kernel's type information, where the kernel has none of its own
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,

@@ -10,6 +10,7 @@ fn asked() -> Asked {
         request: Request {
             hooks: HookChoice::Auto,
             mmap_lock_all: None,
+            no_vma_lock: false,
             targets: None,
             follow: false,
             min_us: 0,

@@ -27,6 +27,7 @@ pub fn probing(args: &Probing) -> Result<Asked> {
         request: Request {
             hooks: args.hooks.into(),
             mmap_lock_all: args.mmap_lock.map(|m| m == MmapLock::All),
+            no_vma_lock: args.no_vma_lock,
             targets,
             follow: false,
             min_us: args.min_us,
@@ -52,6 +53,7 @@ pub fn doctor(args: &Doctor) -> Asked {
         request: Request {
             hooks: args.hooks.into(),
             mmap_lock_all: args.mmap_lock.map(|m| m == MmapLock::All),
+            no_vma_lock: false,
             targets: None,
             follow: false,
             min_us: 0,

@@ -3,7 +3,7 @@
 
 use crate::kernel::{Facts, VmaLock};
 
-use super::LoadError;
+use super::{LoadError, Request};
 
 /// `--hooks`: where the ladder is entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,13 +246,13 @@ pub struct Failed {
 }
 
 impl Ladder {
-    pub fn new(facts: &Facts, choice: HookChoice, mmap_lock_all: bool) -> Self {
+    pub fn new(facts: &Facts, request: &Request, mmap_lock_all: bool) -> Self {
         let positions = GROUPS
             .iter()
             .map(|(group, rungs)| {
                 let (mut worth, mut passed) = (Vec::new(), Vec::new());
                 for rung in *rungs {
-                    match unsuitable(*group, rung, rungs, facts, choice, mmap_lock_all) {
+                    match unsuitable(*group, rung, rungs, facts, request, mmap_lock_all) {
                         None => worth.push(rung),
                         Some(why) if worth.is_empty() => passed.push((rung.name, why)),
                         Some(_) => {}
@@ -342,7 +342,7 @@ fn unsuitable(
     rung: &Rung,
     rungs: &[Rung],
     facts: &Facts,
-    choice: HookChoice,
+    request: &Request,
     mmap_lock_all: bool,
 ) -> Option<String> {
     if group == Group::VmaLock && facts.vma_lock == VmaLock::None {
@@ -351,6 +351,10 @@ fn unsuitable(
     if group == Group::MmapLockEvents && !mmap_lock_all {
         return Some("left out by --mmap-lock contended, the default where the tracepoints format a cgroup path under a global lock".into());
     }
+    if group == Group::VmaLock && request.no_vma_lock {
+        return Some("left out by --no-vma-lock".into());
+    }
+    let choice = request.hooks;
     let forced_better = choice == HookChoice::Fentry
         && rung.kind > HookChoice::Fentry
         && rungs.iter().any(|r| r.kind == HookChoice::Fentry);

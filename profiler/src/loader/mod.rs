@@ -35,6 +35,8 @@ pub struct Request {
     pub hooks: HookChoice,
     /// `None`: whatever the tracepoint's cost on this kernel suggests.
     pub mmap_lock_all: Option<bool>,
+    /// Leave `lock_vma_under_rcu` alone.
+    pub no_vma_lock: bool,
     /// Only these processes and, where `follow` is set, their children.
     pub targets: Option<Vec<u32>>,
     pub follow: bool,
@@ -66,7 +68,7 @@ pub fn load(facts: &Facts, btf: &Btf, request: &Request) -> Result<Loaded, LoadE
         )));
     }
     let mmap_lock_all = request.mmap_lock_all.unwrap_or(!facts.memcg_path);
-    let mut ladder = hooks::Ladder::new(facts, request.hooks, mmap_lock_all);
+    let mut ladder = hooks::Ladder::new(facts, request, mmap_lock_all);
     ladder.check()?;
     loop {
         let globals = globals::values(facts, &ladder, request);
