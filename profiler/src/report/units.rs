@@ -94,7 +94,7 @@ fn si(value: f64, units: &[(f64, &str)]) -> String {
         .copied()
         .unwrap_or((1.0, ""));
     let value = value / size;
-    let digits = if unit.ends_with("iB") && value.fract() == 0.0 {
+    let digits = if unit.ends_with('B') && value.fract() == 0.0 {
         0
     } else if value < 9.995 {
         2
