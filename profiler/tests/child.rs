@@ -1,5 +1,7 @@
 //! The held child from outside: known before it runs, ended by signals, run as somebody else.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
 use std::{fs, path::PathBuf};
 
 use vmascope::{

@@ -1,6 +1,8 @@
 //! The command line as a shell sees it: exit codes, one-line errors with the remedy, and what is
 //! generated from the definition. Needs no privilege and no eBPF.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
 use std::process::{Command, Output, Stdio};
 
 fn vmascope(args: &[&str]) -> Output {

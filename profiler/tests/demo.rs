@@ -1,5 +1,7 @@
 //! The stimuli say the truth: their figures against what the kernel counted for the whole process.
 
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
 use std::{
     io::Read as _,
     process::{Command, Stdio},
@@ -9,6 +11,10 @@ use serde_json::Value;
 
 /// The truth a scenario printed, and the faults (minor + major) of its whole process as wait4
 /// counted them.
+#[expect(
+    clippy::zombie_processes,
+    reason = "wait4 below waits, and gives the rusage"
+)]
 fn run(args: &[&str]) -> (Value, u64) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_vmascope"))
         .arg("demo")
