@@ -49,8 +49,8 @@ pub const STORM: Test = Test {
 fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
     let truth = evidence.truth("storm.record", "storm")?;
     let report = evidence.json("storm.report")?;
-    no_losses(&report)?;
     threads(&truth, &report)?;
+    no_losses(&report)?;
 
     let path = |name: &str| number(&report, &format!("/faults/by_path/{name}"));
     if evidence.per_vma_locks() {
