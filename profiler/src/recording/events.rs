@@ -2,10 +2,27 @@
 //! keep their 64 bits: SQL shows the upper half as negative numbers.
 
 use profiler_common::words::{FallbackReason, Kind, Mode, Op, Path};
-use rusqlite::{CachedStatement, Connection, Row, params};
+use rusqlite::{CachedStatement, Connection, Row, params, types::ValueRef};
 
 use super::session::odd;
-use crate::model::{FaultEvent, HolderInfo, WaitEvent};
+use crate::model::{FaultEvent, HolderInfo, Session, WaitEvent};
+
+/// What the session can tell of a fault. A word that is only a placeholder becomes NULL, which
+/// reads back as the first of its list, the placeholder.
+#[derive(Clone, Copy)]
+pub struct Known {
+    pub path: bool,
+    pub kind: bool,
+}
+
+impl Known {
+    pub fn of(session: &Session) -> Self {
+        Self {
+            path: session.has("fault_path"),
+            kind: session.has("fault_kind"),
+        }
+    }
+}
 
 /// A row type of its own table.
 pub trait Event: Sized {
@@ -13,7 +30,7 @@ pub trait Event: Sized {
     const DURATION: &'static str;
 
     fn statement(sql: &Connection) -> rusqlite::Result<CachedStatement<'_>>;
-    fn insert(&self, statement: &mut CachedStatement<'_>) -> rusqlite::Result<()>;
+    fn insert(&self, statement: &mut CachedStatement<'_>, known: Known) -> rusqlite::Result<()>;
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self>;
 }
 
@@ -31,6 +48,18 @@ fn word<T>(row: &Row<'_>, column: &str, named: fn(&str) -> Option<T>) -> rusqlit
     named(&name).ok_or_else(|| odd(format!("no {column} is called {name:?}")))
 }
 
+fn word_if_known<T: Copy>(
+    row: &Row<'_>,
+    column: &str,
+    named: fn(&str) -> Option<T>,
+    placeholder: T,
+) -> rusqlite::Result<T> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(placeholder),
+        _ => word(row, column, named),
+    }
+}
+
 impl Event for WaitEvent {
     const TABLE: &'static str = "waits";
     const DURATION: &'static str = "wait_ns";
@@ -41,7 +70,7 @@ impl Event for WaitEvent {
         )
     }
 
-    fn insert(&self, statement: &mut CachedStatement<'_>) -> rusqlite::Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>, _: Known) -> rusqlite::Result<()> {
         let holder = self.holder.as_ref();
         statement.execute(params![
             i(self.start_ns),
@@ -107,7 +136,7 @@ impl Event for FaultEvent {
         )
     }
 
-    fn insert(&self, statement: &mut CachedStatement<'_>) -> rusqlite::Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>, known: Known) -> rusqlite::Result<()> {
         statement.execute(params![
             i(self.start_ns),
             i(self.end_ns),
@@ -121,8 +150,8 @@ impl Event for FaultEvent {
             i(self.vm_start),
             i(self.vm_end),
             i(self.vm_flags),
-            self.path.name(),
-            self.kind.name(),
+            known.path.then(|| self.path.name()),
+            known.kind.then(|| self.kind.name()),
             self.fallback.map(FallbackReason::name),
             self.attempts,
             self.major,
@@ -151,8 +180,8 @@ impl Event for FaultEvent {
             vm_start: u(row, "vm_start")?,
             vm_end: u(row, "vm_end")?,
             vm_flags: u(row, "vm_flags")?,
-            path: word(row, "path", Path::from_name)?,
-            kind: word(row, "kind", Kind::from_name)?,
+            path: word_if_known(row, "path", Path::from_name, Path::ALL[0])?,
+            kind: word_if_known(row, "kind", Kind::from_name, Kind::ALL[0])?,
             fallback,
             attempts: row.get("attempts")?,
             major: row.get("major")?,

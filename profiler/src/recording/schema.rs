@@ -59,7 +59,7 @@ CREATE TABLE faults (
   tid INTEGER NOT NULL, tgid INTEGER NOT NULL, comm TEXT NOT NULL,
   prio INTEGER NOT NULL, policy INTEGER NOT NULL, address INTEGER NOT NULL,
   vm_start INTEGER NOT NULL, vm_end INTEGER NOT NULL, vm_flags INTEGER NOT NULL,
-  path TEXT NOT NULL, kind TEXT NOT NULL, fallback_reason TEXT, attempts INTEGER NOT NULL,
+  path TEXT, kind TEXT, fallback_reason TEXT, attempts INTEGER NOT NULL,
   major INTEGER NOT NULL, mmap_wait_ns INTEGER NOT NULL, fault_flags INTEGER NOT NULL,
   ret INTEGER NOT NULL);
 CREATE VIEW processes AS SELECT {processes} FROM threads GROUP BY tgid;

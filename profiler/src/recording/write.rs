@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction, params, types::Value};
 
 use super::{
     APPLICATION_ID, Error, Head, Result, companions,
-    events::Event,
+    events::{Event, Known},
     head,
     schema::{self, decade_lower_ns},
     session,
@@ -26,6 +26,7 @@ use crate::model::{
 pub struct Writer {
     sql: Connection,
     path: PathBuf,
+    known: Known,
     interval: i64,
     /// The latest snapshot written: rows hold what was added to it.
     last: Snapshot,
@@ -47,9 +48,10 @@ impl Writer {
         if faults.is_empty() && waits.is_empty() {
             return Ok(());
         }
+        let known = self.known;
         self.transaction(|tx, _, _| {
-            insert_all(tx, faults)?;
-            insert_all(tx, waits)
+            insert_all(tx, faults, known)?;
+            insert_all(tx, waits, known)
         })
     }
 
@@ -151,14 +153,17 @@ fn begin(path: &FilePath, session: &Session) -> rusqlite::Result<Writer> {
     Ok(Writer {
         sql,
         path: path.into(),
+        known: Known::of(session),
         interval: 0,
         last: Snapshot::empty(),
     })
 }
 
-fn insert_all<E: Event>(tx: &Transaction<'_>, events: &[E]) -> rusqlite::Result<()> {
+fn insert_all<E: Event>(tx: &Transaction<'_>, events: &[E], known: Known) -> rusqlite::Result<()> {
     let mut statement = E::statement(tx)?;
-    events.iter().try_for_each(|e| e.insert(&mut statement))
+    events
+        .iter()
+        .try_for_each(|e| e.insert(&mut statement, known))
 }
 
 /// Modular, so that reading adds up to the same value whatever a counter did.

@@ -3,7 +3,7 @@
 
 use super::{
     Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskWaits, WaitReport,
-    units::{self, bytes, clean, count, glued, percent, time, wrap},
+    units::{self, bytes, clean, count, percent, time, wrap},
 };
 use crate::model::Quality;
 
@@ -40,22 +40,19 @@ fn head(r: &Report) -> String {
     if !r.complete {
         out.push_str("\n\nThe recording is not complete: it ends with its last interval.");
     }
-    let vma_lock = match r.vma_lock.as_str() {
-        "none" => glued("no VMA lock"),
-        design => glued(&format!("VMA lock {design}")),
-    };
     let host = format!(
-        "{}, Linux {} {}, {} CPUs, {} pages, {vma_lock}",
+        "{}, Linux {} {}, {} CPUs, {} pages",
         clean(&r.host.name),
         r.host.kernel,
         r.host.arch,
         r.host.cpus,
-        glued(&bytes(r.host.page_size)),
+        bytes(r.host.page_size),
     );
     let mut target = format!(
-        "target {}, tier {}, mmap_lock {}, single events from {} us on",
-        glued(&clean(&r.target)),
+        "target {}, tier {}, VMA lock {}, mmap_lock {}, events from {} us on",
+        clean(&r.target),
         r.tier,
+        r.vma_lock,
         r.mmap_lock_mode,
         r.min_us
     );
@@ -155,7 +152,7 @@ impl Table {
 }
 
 /// The usual width of a first column.
-const FIRST: usize = 16;
+const FIRST: usize = 19;
 
 fn duration(ns: Option<u64>) -> String {
     ns.map_or("-".into(), time)
@@ -206,7 +203,7 @@ fn faults(r: &Report) -> Option<String> {
         let Some(seen) = seen.filter(|s| !s.is_empty()) else {
             return;
         };
-        let each = |(word, n): &&(String, u64)| format!("{word}\u{a0}{}", count(*n));
+        let each = |(word, n): &&(String, u64)| format!("{word} {}", count(*n));
         let all: Vec<_> = seen.iter().map(each).collect();
         let line = format!("{name}: {}", all.join(", "));
         out.push_str(&wrap(&line, WIDTH, "  "));
@@ -327,7 +324,7 @@ fn worst_faults(r: &Report) -> Option<String> {
         let path = f.path.map_or(String::new(), |p| format!(", path {p}"));
         let waited = match f.mmap_wait_ns {
             0 => String::new(),
-            ns => format!(", {} of it waiting for mmap_lock", glued(&time(ns))),
+            ns => format!(", {} of it waiting for mmap_lock", time(ns)),
         };
         let who = who(&f.comm, f.tid);
         (
@@ -390,7 +387,7 @@ fn note(name: &str, text: &str) -> String {
 fn losses(r: &Report) -> String {
     let lost = r.loss.0.iter().filter(|(_, n)| *n > 0);
     let lost: Vec<_> = lost
-        .map(|(why, n)| format!("{why}\u{a0}{}", count(*n)))
+        .map(|(why, n)| format!("{why} {}", count(*n)))
         .collect();
     let none = "none".to_owned();
     note(
@@ -408,13 +405,26 @@ fn trust(r: &Report) -> String {
     let mut out = losses(r);
     let mut line = |name: &str, text: &str| out.push_str(&note(name, text));
     let mut first = "NOT EXACT";
+    // Signals of one hook share why no better hook was had: said once.
+    let mut said = Vec::new();
     for (name, s) in &r.signals.0 {
         let how = match s.quality {
             Quality::Exact => continue,
             Quality::Approximate => "approx.",
             Quality::Unavailable => "unavailable",
         };
-        line(first, &format!("{name} {how}: {}", s.reason));
+        let new: Vec<_> = s
+            .reason
+            .split("; ")
+            .filter(|why| !said.contains(why))
+            .collect();
+        let why = if new.is_empty() {
+            "as above".into()
+        } else {
+            new.join("; ")
+        };
+        line(first, &format!("{name} {how}: {why}"));
+        said.extend(new);
         first = "";
     }
     let c = &r.cross_check;
@@ -441,11 +451,11 @@ fn trust(r: &Report) -> String {
         "OWN COST",
         &format!(
             "{} CPU ({} of one), {} resident, {} maps, start {}, {} own faults",
-            glued(&time(c.cpu_ns)),
-            glued(&cpu),
-            glued(&bytes(c.rss_bytes)),
-            glued(&bytes(c.map_bytes)),
-            glued(&time((c.start_ms * 1e6) as u64)),
+            time(c.cpu_ns),
+            cpu,
+            bytes(c.rss_bytes),
+            bytes(c.map_bytes),
+            time((c.start_ms * 1e6) as u64),
             count(c.own_faults)
         ),
     );

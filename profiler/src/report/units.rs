@@ -114,11 +114,22 @@ pub fn clean(name: &str) -> String {
 }
 
 /// Breaks at blanks so that no line is longer than `width`; following lines start with `indent`.
+/// A figure stays with the words around it: its unit, and what it counts.
 pub fn wrap(text: &str, width: usize, indent: &str) -> String {
+    let words: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
+    let is_figure = |w: &str| {
+        w.trim_start_matches('(')
+            .starts_with(|c: char| c.is_ascii_digit())
+    };
+    let together = |pair: &[&str]| {
+        let ends = pair[0].ends_with([',', ';', ':', '.', ')']);
+        !ends && (is_figure(pair[0]) || is_figure(pair[1]))
+    };
     let mut out = String::new();
     let mut used = 0;
-    for word in text.split(' ').filter(|w| !w.is_empty()) {
-        let len = word.chars().count();
+    for part in words.chunk_by(|a, b| together(&[a, b])) {
+        let part = part.join(" ");
+        let len = part.chars().count();
         if used > 0 && used + 1 + len > width {
             out.push('\n');
             out.push_str(indent);
@@ -127,18 +138,10 @@ pub fn wrap(text: &str, width: usize, indent: &str) -> String {
             out.push(' ');
             used += 1;
         }
-        // NBSP keeps a number and its unit on one line.
-        out.extend(word.chars().map(|c| if c == NBSP { ' ' } else { c }));
+        out.push_str(&part);
         used += len;
     }
     out
-}
-
-const NBSP: char = '\u{a0}';
-
-/// For figures inside sentences: [`wrap`] will not part it.
-pub fn glued(figure: &str) -> String {
-    figure.replace(' ', "\u{a0}")
 }
 
 #[cfg(test)]
@@ -186,8 +189,9 @@ mod tests {
 
     #[test]
     fn lines_break_at_blanks_but_not_inside_figures() {
-        let text = format!("faults waited {} for it", glued("214 ms"));
-        assert_eq!(wrap(&text, 19, "  "), "faults waited\n  214 ms for it");
+        let text = "faults waited 214 ms for mmap_lock in storm (1234), held by it";
+        let lines = "faults waited 214 ms\n  for mmap_lock in\n  storm (1234), held\n  by it";
+        assert_eq!(wrap(text, 20, "  "), lines);
         assert_eq!(clean("a\x1b[31mb"), "a?[31mb");
     }
 }

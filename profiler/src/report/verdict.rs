@@ -5,7 +5,7 @@ use profiler_common::words::{Mode, Op, Path};
 
 use super::{
     build::Knows,
-    units::{clean, count, glued, percent, time},
+    units::{clean, count, percent, time},
 };
 use crate::model::{Quality, Session, Snapshot, WaitEvent};
 
@@ -15,14 +15,14 @@ pub fn verdict(session: &Session, counts: &Snapshot, waits: &[WaitEvent]) -> Str
     let lost = counts.lost();
     let mut out = format!(
         "In {}: {}; {}",
-        glued(&time(counts.duration_ns)),
+        time(counts.duration_ns),
         faults(counts, &knows),
         writers(session, counts, &knows, waits)
     );
     if lost > 0 {
         out.push_str(&format!(
-            "; {} losses, so figures may be too low",
-            count(lost)
+            "; {}, so figures may be too low",
+            plural(lost, "loss event")
         ));
     }
     out.push('.');
@@ -52,30 +52,38 @@ fn faults(counts: &Snapshot, knows: &Knows) -> String {
         )
     } else if major > 0 {
         let ended: u64 = under_mmap_lock.iter().map(|f| f.major).sum();
-        format!(
-            "{} of {} major faults ended on mmap_lock",
-            glued(&percent(ended, major)),
-            count(major)
-        )
+        format!("{} ended on mmap_lock", part(ended, major, "major fault"))
     } else {
         let ended: u64 = under_mmap_lock.iter().map(|f| f.count).sum();
-        format!(
-            "no major fault; {} of {} minor faults ended on mmap_lock",
-            glued(&percent(ended, total)),
-            count(total)
-        )
+        let part = part(ended, total, "minor fault");
+        format!("no major fault; {part} ended on mmap_lock")
     };
     let waited = counts.locks[Mode::Read as usize].by_op[Op::Fault as usize];
     let it = if knows.path { "it" } else { "mmap_lock" };
     if knows.wait && knows.op {
         if waited.waits > 0 {
-            let sum = glued(&time(waited.wait_sum_ns));
+            let sum = time(waited.wait_sum_ns);
             out.push_str(&format!(", faults waited {sum} for {it}"));
         } else {
             out.push_str(&format!(", no fault waited for {it}"));
         }
     }
     out
+}
+
+/// `3.1 % of 12,345 major faults`, `none of 3 major faults`, `all 3 major faults`.
+fn part(some: u64, all: u64, what: &str) -> String {
+    let how_many = match some {
+        0 => "none".to_owned(),
+        _ if some == all => return format!("all {}", plural(all, what)),
+        _ => percent(some, all),
+    };
+    format!("{how_many} of {}", plural(all, what))
+}
+
+fn plural(n: u64, what: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{} {what}{s}", count(n))
 }
 
 fn writers(session: &Session, counts: &Snapshot, knows: &Knows, waits: &[WaitEvent]) -> String {
@@ -92,13 +100,13 @@ fn writers(session: &Session, counts: &Snapshot, knows: &Knows, waits: &[WaitEve
         return worst_writer(counts, waits);
     }
     let sections = if knows.acquired {
-        format!(" in {} write sections", count(total.acquired))
+        format!(" in {}", plural(total.acquired, "write section"))
     } else {
         String::new()
     };
     let hook = match session.signal("mmap_lock_wait").map(|s| s.quality) {
         Some(Quality::Exact) => "exact",
-        _ => "approx.",
+        _ => "approximate",
     };
     let lost = count(counts.lost());
     format!("0 mmap_lock write waits{sections}, loss {lost}, hook {hook}")
@@ -110,10 +118,9 @@ fn worst_writer(counts: &Snapshot, waits: &[WaitEvent]) -> String {
     let longest = side.total().wait_max_ns;
     let total = side.total();
     let all = format!(
-        "{} mmap_lock write {} of {} in all",
-        count(total.waits),
-        if total.waits == 1 { "wait" } else { "waits" },
-        glued(&time(total.wait_sum_ns))
+        "{} of {} in all",
+        plural(total.waits, "mmap_lock write wait"),
+        time(total.wait_sum_ns)
     );
     let event = waits
         .iter()
@@ -131,14 +138,14 @@ fn worst_writer(counts: &Snapshot, waits: &[WaitEvent]) -> String {
             w.op.name(),
             clean(&w.comm),
             w.tid,
-            glued(&time(w.duration_ns()))
+            time(w.duration_ns())
         );
     }
     let op = Op::ALL
         .iter()
         .max_by_key(|op| side.by_op[**op as usize].wait_max_ns)
         .map_or("other", |op| op.name());
-    let waited = glued(&time(longest));
+    let waited = time(longest);
     let thread = counts.threads.iter().max_by_key(|t| t.wait_max_ns[at]);
     match thread.filter(|t| t.wait_max_ns[at] >= longest) {
         Some(t) => format!(

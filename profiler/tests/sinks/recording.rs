@@ -227,6 +227,21 @@ fn a_broken_recording_is_an_error() {
     );
 }
 
+#[test]
+fn what_was_not_known_is_null() {
+    let dir = Scratch::new("unknown");
+    let path = dir.file("a.vmas");
+    let session = support::locked_down(support::session());
+    let mut writer = Writer::create(&path, &session).unwrap();
+    writer.events(&support::faults(), &[]).unwrap();
+    writer.finish(&support::busy(1)).unwrap();
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let nulls = "SELECT count(*) FROM faults WHERE path IS NULL AND kind IS NULL";
+    let nulls: i64 = sql.query_row(nulls, (), |row| row.get(0)).unwrap();
+    assert_eq!(nulls, 2);
+    assert_eq!(Recording::open(&path).unwrap().faults().count(), 2);
+}
+
 /// The promise of docs/formats.md: plain SQL gives the figures.
 #[test]
 fn sql_alone_can_read_it() {
