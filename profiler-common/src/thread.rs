@@ -101,6 +101,9 @@ pub struct Thread {
     pub exited: u32,
     /// Faults seen, to time one in `SAMPLE`.
     pub seq: u32,
+    /// 0: a stranger at a target's address space, whose own faults and locks do not count.
+    pub target: u32,
+    pub pad: u32,
     /// `min_flt` and `maj_flt` when the thread was first seen.
     pub first_minor: u64,
     pub first_major: u64,

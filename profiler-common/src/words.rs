@@ -118,7 +118,7 @@ words! {
         UnmatchedEntry = "unmatched_entry",
         /// An attempt ended that had not been seen to begin.
         UnmatchedExit = "unmatched_exit",
-        /// A thread held more address spaces at once than it has room for.
+        /// A thread seemed to hold more address spaces than any caller does: a release was missed.
         HoldOverflow = "hold_overflow",
         /// A thread id was used again before its last owner's counts were read.
         TidReused = "tid_reused",

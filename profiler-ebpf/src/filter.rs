@@ -23,11 +23,11 @@ pub fn is_target(tgid: u32) -> bool {
     opt::TARGETED() == 0 || TARGETS.get_ptr(tgid).is_some()
 }
 
-/// Whether a thread of `tgid` that works on `mm` counts: a target itself, or a stranger at a
-/// target's address space (a /proc reader, ptrace). MMS holds targets only.
+/// Whether a stranger works on a target's address space (a /proc reader, ptrace). MMS holds
+/// targets only, but also address spaces that are gone and whose address a stranger's own may have.
 #[inline(always)]
-pub fn concerns(tgid: u32, mm: u64) -> bool {
-    is_target(tgid) || (mm != 0 && MMS.get_ptr(mm).is_some())
+pub fn visits(mm: u64, own_mm: u64) -> bool {
+    mm != 0 && mm != own_mm && MMS.get_ptr(mm).is_some()
 }
 
 /// A child of a target becomes one, so that `-- CMD` covers descendants.

@@ -41,7 +41,7 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
         // SAFETY: as in `known`.
         let t = unsafe { &mut *entry };
         if t.task == task as u64 {
-            return Some(t);
+            return (t.target == 1 || filter::visits(mm, own_mm())).then_some(t);
         }
         // The last owner's counts were not read in time; they go, and the loss is told.
         count::loss(Loss::TidReused);
@@ -54,7 +54,8 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
         count::counters(|c| c.own_faults += 1);
         return None;
     }
-    if !filter::concerns(tgid, mm) {
+    let target = filter::is_target(tgid);
+    if !target && !filter::visits(mm, own_mm()) {
         return None;
     }
     let zero = ZERO.get(0)?;
@@ -70,7 +71,8 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     t.tgid = tgid;
     t.comm = emit::comm();
     (t.first_minor, t.first_major) = faults_of(task);
-    if filter::is_target(tgid) {
+    t.target = u32::from(target);
+    if target {
         own_mm_seen(tgid);
     }
     Some(t)

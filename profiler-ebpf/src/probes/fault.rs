@@ -165,6 +165,9 @@ fn retried_path(before: u8, flags: u32) -> u8 {
 fn attempt_ends(address: u64, ret: u32) {
     // Not `current`: a fault begun before arming has no entry, and is not ours.
     let Some(t) = thread::known() else { return };
+    if t.target == 0 {
+        return;
+    }
     if t.fault.phase == phase::IDLE || t.fault.phase == phase::LOCKING || t.fault.address != address
     {
         count::loss(Loss::UnmatchedExit);

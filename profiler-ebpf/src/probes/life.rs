@@ -32,7 +32,9 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
         t.comm = emit::comm();
         t.fault.phase = phase::IDLE;
-        thread::own_mm_seen(t.tgid);
+        if t.target == 1 {
+            thread::own_mm_seen(t.tgid);
+        }
     }
 }
 

@@ -122,7 +122,10 @@ fn hold(t: &mut Thread, mm: u64, mode: u8, op: Op, since_ns: u64) {
     } else if t.holds[1].mm == 0 || t.holds[1].mm == mm {
         t.holds[1] = slot;
     } else {
+        // No caller holds three: the release of an older one was skipped.
         count::loss(Loss::HoldOverflow);
+        let oldest = usize::from(t.holds[1].since_ns < t.holds[0].since_ns);
+        t.holds[oldest] = slot;
     }
 }
 

@@ -37,9 +37,9 @@ pub fn run(pages: usize) -> Result<Truth> {
         bail!("{pages} pages are more memory than is available: ask for fewer with --pages");
     }
     // Once for practice: the code, the stack and the clock's pages fault now and not between the
-    // two readings.
-    let [_, truth] = [PRACTICE, pages].map(measure);
-    let truth = truth.context("cannot touch the pages")?;
+    // two readings. Both mappings stay, so that their addresses differ.
+    let [_practice, real] = [PRACTICE, pages].map(measure);
+    let (_memory, truth) = real.context("cannot touch the pages")?;
     if truth.minor + truth.major != pages as u64 {
         bail!(
             "touched {pages} pages but the kernel counted {} + {} faults: try again on a calmer machine",
@@ -52,7 +52,7 @@ pub fn run(pages: usize) -> Result<Truth> {
 
 /// One copy of this code, for practice and for real: another would have pages of its own.
 #[inline(never)]
-fn measure(pages: usize) -> Result<Truth> {
+fn measure(pages: usize) -> Result<(Mapping, Truth)> {
     let page_size = page_size();
     let memory = Mapping::new(pages * page_size)?;
     let before = faults_of_thread();
@@ -60,7 +60,7 @@ fn measure(pages: usize) -> Result<Truth> {
     memory.touch(0, pages * page_size, page_size);
     let elapsed = begin.elapsed();
     let after = faults_of_thread();
-    Ok(Truth {
+    let truth = Truth {
         scenario: "touch",
         pid: std::process::id(),
         tid: tid(),
@@ -71,7 +71,8 @@ fn measure(pages: usize) -> Result<Truth> {
         minor: after.minor - before.minor,
         major: after.major - before.major,
         elapsed_ns: elapsed.as_nanos() as u64,
-    })
+    };
+    Ok((memory, truth))
 }
 
 #[cfg(test)]
