@@ -278,3 +278,53 @@ fn sql_alone_can_read_it() {
     assert_eq!(one("PRAGMA application_id"), 0x766d_6173);
     assert_eq!(one("PRAGMA user_version"), 1);
 }
+
+#[test]
+fn the_formats_page_knows_every_column_and_its_queries_run() {
+    let page = include_str!("../../../docs/formats.md");
+    let dir = Scratch::new("page");
+    let path = dir.file("a.vmas");
+    full(&path, 1).finish(&support::busy(1)).unwrap();
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    let columns = "SELECT m.name, c.name FROM sqlite_schema m, pragma_table_xinfo(m.name) c";
+    let mut columns = sql.prepare(columns).unwrap();
+    let columns = columns
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .map(|row| row.unwrap())
+        .collect::<Vec<(String, String)>>();
+    assert!(columns.len() > 100, "{}", columns.len());
+    for (table, column) in columns {
+        let row = format!("| `{table}` |");
+        let row = page.lines().find(|l| l.starts_with(&row));
+        let row = row.unwrap_or_else(|| panic!("no row for {table}"));
+        let made_of_words = ["faults_", "read_", "write_"]
+            .iter()
+            .any(|p| column.starts_with(p));
+        let key = [
+            "interval", "path", "kind", "reason", "mode", "op", "name", "label",
+        ];
+        let known = row.contains(&format!("`{column}`")) || key.contains(&column.as_str());
+        assert!(
+            known || made_of_words || table == "processes",
+            "{table}.{column}"
+        );
+    }
+    let queries = page
+        .split("```sql")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let queries: Vec<_> = queries
+        .split(';')
+        .filter(|q| !q.trim().is_empty())
+        .collect();
+    assert_eq!(queries.len(), 4);
+    for query in queries {
+        let mut statement = sql.prepare(query).unwrap();
+        let mut rows = statement.query(()).unwrap();
+        assert!(rows.next().unwrap().is_some(), "{query} finds nothing");
+    }
+}
