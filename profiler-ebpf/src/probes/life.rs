@@ -41,9 +41,11 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
 #[btf_tracepoint]
 fn life_exit_tp(_ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
-        let accounted = thread::account(t);
-        if t.fault.phase == phase::RETRYING && t.fault.accounted == accounted {
-            fault::interrupted(t);
+        if t.target == 1 {
+            let accounted = thread::account(t);
+            if t.fault.phase == phase::RETRYING && t.fault.accounted == accounted {
+                fault::interrupted(t);
+            }
         }
         t.comm = emit::comm();
         t.exited = 1;
