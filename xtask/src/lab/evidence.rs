@@ -114,6 +114,15 @@ impl Evidence<'_> {
     pub fn per_vma_locks(&self) -> bool {
         self.kernel.vma_lock() != "none"
     }
+
+    /// The path of a fault that met no obstacle.
+    pub fn usual_path(&self) -> &'static str {
+        if self.per_vma_locks() {
+            "vma_lock"
+        } else {
+            "mmap_lock"
+        }
+    }
 }
 
 /// A number somewhere in JSON, by a path such as `/faults/total`.

@@ -30,6 +30,8 @@ use crate::paths;
 const BOOT: Duration = Duration::from_secs(300);
 /// What a step may take beyond its own limit, which the guest keeps.
 const MARGIN: Duration = Duration::from_secs(90);
+/// What the verdict line says when all is well.
+const DONE: &str = "done";
 /// Lines of console shown with a failure.
 const TAIL: usize = 40;
 
@@ -90,8 +92,13 @@ impl Machine<'_> {
         let console = work.dir.join("console");
         let outcome = self.run_in(&work.dir, steps, out, streams);
         outcome.map_err(|error| {
-            let tail = console_tail(&console);
-            anyhow!("the guest failed: {error:#}\nthe end of its console:\n{tail}")
+            let said = read_lossy(&console);
+            let why = match verdict(&said) {
+                Some(failed) if failed != DONE => format!("{error:#}; it says: {failed}"),
+                _ => format!("{error:#}"),
+            };
+            let tail = tail(&(read_lossy(&work.dir.join("qemu")) + &said));
+            anyhow!("the guest failed: {why}\nthe end of its console:\n{tail}")
         })
     }
 
@@ -127,12 +134,8 @@ impl Machine<'_> {
         let boot = session.boot.unwrap_or_default();
         running.wait(MARGIN)?;
         stream.shutdown(Shutdown::Both).ok();
-        let said = fs::read(work.join("console")).context("cannot read the guest's console")?;
-        let said = String::from_utf8_lossy(&said);
-        match verdict(&said) {
-            Some("done") => {}
-            Some(other) => bail!("its verdict: {other}"),
-            None => bail!("no verdict on its console"),
+        if verdict(&read_lossy(&work.join("console"))) != Some(DONE) {
+            bail!("no good verdict on its console");
         }
         Ok(Ended {
             report,
@@ -429,27 +432,26 @@ fn verdict(console: &str) -> Option<&str> {
         .next()
 }
 
-/// The end of the console, and what QEMU itself had to say.
-fn console_tail(console: &Path) -> String {
-    let read = |path: &Path| {
-        let bytes = fs::read(path).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    let text = read(&console.with_file_name("qemu")) + &read(console);
+fn read_lossy(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// The last lines, set off.
+fn tail(text: &str) -> String {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
     let from = lines.len().saturating_sub(TAIL);
-    let tail = lines.get(from..).unwrap_or_default();
-    if tail.is_empty() {
-        return "  (nothing)".to_owned();
+    match lines.get(from..).unwrap_or_default() {
+        [] => "  (nothing)".to_owned(),
+        end => end
+            .iter()
+            .map(|line| format!("  | {line}"))
+            .collect::<Vec<_>>()
+            .join("\n"),
     }
-    tail.iter()
-        .map(|line| format!("  | {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 /// A folder of one machine, removed when dropped. Short: a socket's path holds 107 bytes.
@@ -458,10 +460,33 @@ struct Work {
 }
 
 impl Work {
+    const NAME: &str = "vmascope-vm";
+
     fn new() -> Result<Self> {
-        let dir = paths::temp_beside(&std::env::temp_dir().join("vmascope-vm"));
+        Self::sweep();
+        let dir = paths::temp_beside(&std::env::temp_dir().join(Self::NAME));
         paths::make_dir(&dir)?;
         Ok(Self { dir })
+    }
+}
+
+impl Work {
+    /// Removes what interrupted runs have left.
+    fn sweep() {
+        for entry in fs::read_dir(std::env::temp_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name();
+            let owner = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(Self::NAME)?.strip_prefix(".tmp-"))
+                .and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+            if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+                fs::remove_dir_all(entry.path()).ok();
+            }
+        }
     }
 }
 

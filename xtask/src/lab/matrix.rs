@@ -43,6 +43,8 @@ pub struct Matrix {
     pub programs: Vec<(Arch, PathBuf)>,
     /// Where the files of the guests' /out are kept: OUT/SERIES-ARCH.
     pub out: PathBuf,
+    /// Also tests that take long.
+    pub full: bool,
     /// Only tests of these names, if any.
     pub only_tests: Vec<String>,
 }
@@ -50,7 +52,10 @@ pub struct Matrix {
 impl Matrix {
     pub fn tests(&self) -> impl Iterator<Item = &'static Test> {
         acceptance::ALL.iter().filter(|test| {
-            self.only_tests.is_empty() || self.only_tests.iter().any(|name| name == test.name)
+            if self.only_tests.is_empty() {
+                return self.full || !test.full;
+            }
+            self.only_tests.iter().any(|name| name == test.name)
         })
     }
 

@@ -141,12 +141,9 @@ fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
             cells.extend(found);
             Ok(findings)
         };
+        let budget = Duration::from_secs(if args.full { 900 } else { 300 });
         let name = format!("guests with {}", label(row.series, row.flavour));
-        done.push(step::run_one(Stage::new(
-            name,
-            Duration::from_secs(300),
-            body,
-        )));
+        done.push(step::run_one(Stage::new(name, budget, body)));
     }
     println!("\n{}", table::render(&cells));
     Ok(())
@@ -167,6 +164,7 @@ fn set_up(args: &Args, archs: &[Arch]) -> Result<Matrix> {
         apt: Apt::new(&paths::cache()?)?,
         programs,
         out: paths::target().join("lab"),
+        full: args.full,
         only_tests: args.tests.clone(),
     })
 }

@@ -10,6 +10,7 @@ use crate::step::Outcome;
 
 pub const DOCTOR: Test = Test {
     name: "doctor",
+    full: false,
     steps: || {
         vec![
             Step::new(

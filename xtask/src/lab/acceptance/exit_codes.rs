@@ -10,6 +10,7 @@ use crate::step::Outcome;
 
 pub const EXIT_CODES: Test = Test {
     name: "exit-codes",
+    full: false,
     steps,
     check,
 };

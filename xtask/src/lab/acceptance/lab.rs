@@ -12,6 +12,7 @@ use crate::step::Outcome;
 /// The guest runs the kernel that was asked for.
 pub const UNAME: Test = Test {
     name: "uname",
+    full: false,
     steps: || vec![Step::new("uname.run", 30, &["uname", "-rm"])],
     check: |evidence| {
         evidence.ended_with("uname.run", 0)?;
@@ -35,6 +36,7 @@ pub const UNAME: Test = Test {
 /// The scratch disk takes data and gives it back.
 pub const DISK: Test = Test {
     name: "disk",
+    full: false,
     steps: || {
         let script = "set -e; grep -q ' /data ext4 ' /proc/mounts; \
                       dd if=/dev/urandom of=/data/a bs=64k count=16 2>/dev/null; sync; \
@@ -58,6 +60,7 @@ pub const DISK: Test = Test {
 /// Exit codes, signals, timeouts, users and background steps are told as they are.
 pub const RUNNER: Test = Test {
     name: "runner",
+    full: false,
     steps: runner_steps,
     check: runner_check,
 };

@@ -6,6 +6,7 @@
 mod doctor;
 mod exit_codes;
 mod lab;
+mod rungs;
 mod storm;
 mod touch;
 
@@ -18,6 +19,8 @@ use crate::step::Outcome;
 
 pub struct Test {
     pub name: &'static str,
+    /// Only in a full run, or when named.
+    pub full: bool,
     /// Every step's name begins with the test's and a dot.
     pub steps: fn() -> Vec<Step>,
     /// An error means that the test failed; `Skipped` that it does not apply to this kernel.
@@ -31,6 +34,8 @@ pub const ALL: &[Test] = &[
     doctor::DOCTOR,
     touch::TOUCH,
     storm::STORM,
+    storm::SOAK,
+    rungs::RUNGS_TEST,
     exit_codes::EXIT_CODES,
 ];
 

@@ -11,44 +11,55 @@ use crate::step::Outcome;
 
 pub const STORM: Test = Test {
     name: "storm",
-    steps: || {
-        vec![
-            Step::new(
-                "storm.record",
-                180,
-                &[
-                    "vmascope",
-                    "record",
-                    "-o",
-                    "/out/storm.db",
-                    "--",
-                    "vmascope",
-                    "demo",
-                    "storm",
-                    "--threads",
-                    "3",
-                    "--duration",
-                    "3s",
-                ],
-            ),
-            Step::new(
-                "storm.report",
-                60,
-                &["vmascope", "report", "/out/storm.db", "--format", "json"],
-            ),
-            Step::new(
-                "storm.export",
-                60,
-                &["vmascope", "export", "/out/storm.db", "--csv", "/out/storm"],
-            ),
-        ]
-    },
-    check,
+    full: false,
+    steps: || steps("storm", "3", "3s", 180),
+    check: |evidence| check(evidence, "storm"),
 };
 
-fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
-    let truth = evidence.truth("storm.record", "storm")?;
-    let report = evidence.json("storm.report")?;
+/// The same for longer and with more threads: what goes wrong rarely, goes wrong here.
+pub const SOAK: Test = Test {
+    name: "soak",
+    full: true,
+    steps: || steps("soak", "8", "90s", 400),
+    check: |evidence| check(evidence, "soak"),
+};
+
+fn steps(test: &str, threads: &str, duration: &str, limit: u64) -> Vec<Step> {
+    let step =
+        |what: &str, limit: u64, argv: &[&str]| Step::new(&format!("{test}.{what}"), limit, argv);
+    let (file, folder) = (format!("/out/{test}.db"), format!("/out/{test}"));
+    let record = [
+        "vmascope",
+        "record",
+        "-o",
+        &file,
+        "--",
+        "vmascope",
+        "demo",
+        "storm",
+        "--threads",
+        threads,
+        "--duration",
+        duration,
+    ];
+    vec![
+        step("record", limit, &record),
+        step(
+            "report",
+            60,
+            &["vmascope", "report", &file, "--format", "json"],
+        ),
+        step(
+            "export",
+            60,
+            &["vmascope", "export", &file, "--csv", &folder],
+        ),
+    ]
+}
+
+fn check(evidence: &Evidence<'_>, test: &str) -> Result<Outcome> {
+    let truth = evidence.truth(&format!("{test}.record"), "storm")?;
+    let report = evidence.json(&format!("{test}.report"))?;
     threads(&truth, &report)?;
     no_losses(&report)?;
 
@@ -92,8 +103,8 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         );
     }
 
-    evidence.ended_with("storm.export", 0)?;
-    let waits = evidence.rows("storm/waits.csv")?;
+    evidence.ended_with(&format!("{test}.export"), 0)?;
+    let waits = evidence.rows(&format!("{test}/waits.csv"))?;
     ensure!(!waits.is_empty(), "no single wait was recorded");
     for row in waits {
         let op = row.get("op").map_or("", String::as_str);

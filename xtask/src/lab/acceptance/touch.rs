@@ -13,6 +13,7 @@ const PAGES: u64 = 5000;
 
 pub const TOUCH: Test = Test {
     name: "touch",
+    full: false,
     steps: || {
         let pages = PAGES.to_string();
         vec![
@@ -62,11 +63,7 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
     let page = number(&truth, "/page_size")?;
 
     evidence.ended_with("touch.export", 0)?;
-    let path = if evidence.per_vma_locks() {
-        "vma_lock"
-    } else {
-        "mmap_lock"
-    };
+    let path = evidence.usual_path();
     let mut pages = BTreeSet::new();
     let mut inside = 0;
     for row in evidence.rows("touch/faults.csv")? {
