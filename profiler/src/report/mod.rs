@@ -3,6 +3,7 @@
 
 mod build;
 mod json;
+mod table;
 mod text;
 pub mod units;
 mod verdict;

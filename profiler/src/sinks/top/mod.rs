@@ -52,11 +52,11 @@ pub fn play(recording: &Recording) -> Result<()> {
 }
 
 fn show(mut app: App, mut feed: Feed<'_>) -> Result<()> {
-    let stop = on_signals().map_err(Error::Terminal)?;
+    let signals = Signals::watch().map_err(Error::Terminal)?;
     let mut screen = terminal::Screen::enter()?;
     let mut then = Instant::now();
     let mut dirty = true;
-    while !stop.load(Ordering::Relaxed) {
+    while !signals.caught() {
         if dirty {
             screen.draw(|frame| draw(frame, &app))?;
         }
@@ -88,29 +88,56 @@ fn show(mut app: App, mut feed: Feed<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Set when the process is asked to end: the terminal has to be put right first.
-fn on_signals() -> std::io::Result<Arc<AtomicBool>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let entered = runtime.enter();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    drop(entered);
-    let stop = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&stop);
-    std::thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                    _ = hangup.recv() => {}
+/// Whether the process was asked to end: the terminal has to be put right first.
+struct Signals {
+    caught: Arc<AtomicBool>,
+    shown: Arc<AtomicBool>,
+}
+
+/// How long the loop may take to notice.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        let entered = runtime.enter();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        let caught = Arc::new(AtomicBool::new(false));
+        let shown = Arc::new(AtomicBool::new(true));
+        let (set, still_shown) = (Arc::clone(&caught), Arc::clone(&shown));
+        std::thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                let number = runtime.block_on(async {
+                    tokio::select! {
+                        _ = terminate.recv() => libc::SIGTERM,
+                        _ = interrupt.recv() => libc::SIGINT,
+                        _ = hangup.recv() => libc::SIGHUP,
+                    }
+                });
+                set.store(true, Ordering::Relaxed);
+                std::thread::sleep(GRACE);
+                // crossterm never stops reading from a terminal that went away.
+                if still_shown.load(Ordering::Relaxed) {
+                    terminal::leave();
+                    std::process::exit(128 + number);
                 }
-            });
-            set.store(true, Ordering::Relaxed);
-        })?;
-    Ok(stop)
+            })?;
+        Ok(Self { caught, shown })
+    }
+
+    fn caught(&self) -> bool {
+        self.caught.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        self.shown.store(false, Ordering::Relaxed);
+    }
 }

@@ -58,7 +58,8 @@ impl Drop for Screen {
     }
 }
 
-fn leave() {
+/// Once; what comes later finds it done.
+pub fn leave() {
     if ENTERED.swap(false, Ordering::SeqCst) {
         // Nothing can be said about a failure: the terminal is what would say it.
         let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
