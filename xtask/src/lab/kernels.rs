@@ -171,6 +171,10 @@ impl Kernel {
         vma_lock(&self.series)
     }
 
+    pub fn is_rt(&self) -> bool {
+        self.label.contains(&Flavour::Rt.suffix(self.arch))
+    }
+
     pub fn is_substitute(&self) -> bool {
         self.wanted != self.series
     }
