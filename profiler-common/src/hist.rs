@@ -22,7 +22,7 @@ pub fn slot_of(ns: u64) -> usize {
     if ns >= CEIL_NS {
         return SLOTS - 1;
     }
-    let pow = 63 - ns.leading_zeros();
+    let pow = log2(ns);
     let sub = (ns >> (pow - SUB_BITS)) & (SUB - 1);
     1 + ((pow - MIN_POW) as usize) * (SUB as usize) + sub as usize
 }
@@ -74,20 +74,45 @@ pub fn decade_of(ns: u64) -> usize {
 /// bucket 0 also everything shorter.
 pub const LOG2_BUCKETS: usize = 24;
 
+/// The coarse bucket of a duration in slot `slot`: the kernel side has just worked that out.
 #[inline(always)]
-pub fn log2_us_of(ns: u64) -> usize {
-    // A shift instead of a division: "microseconds" of 1024 ns, the convention of bcc's log2 tables.
-    let us = ns >> 10;
-    let b = if us == 0 {
-        0
-    } else {
-        63 - us.leading_zeros() as usize
-    };
-    if b < LOG2_BUCKETS {
-        b
+pub fn log2_us_of(slot: usize) -> usize {
+    // A shift instead of a division: "microseconds" of 1024 ns, the convention of bcc's tables.
+    const FIRST: usize = ((10 - MIN_POW) as usize) * (SUB as usize) + 1;
+    if slot < FIRST {
+        return 0;
+    }
+    let bucket = (slot - FIRST) / SUB as usize;
+    if bucket < LOG2_BUCKETS {
+        bucket
     } else {
         LOG2_BUCKETS - 1
     }
+}
+
+/// eBPF has no instruction that counts zeros, and LLVM's way around it is longer than this.
+#[inline(always)]
+fn log2(ns: u64) -> u32 {
+    let (mut v, mut pow) = (ns, 0);
+    if v >> 32 != 0 {
+        (v, pow) = (v >> 32, 32);
+    }
+    if v >> 16 != 0 {
+        (v, pow) = (v >> 16, pow + 16);
+    }
+    if v >> 8 != 0 {
+        (v, pow) = (v >> 8, pow + 8);
+    }
+    if v >> 4 != 0 {
+        (v, pow) = (v >> 4, pow + 4);
+    }
+    if v >> 2 != 0 {
+        (v, pow) = (v >> 2, pow + 2);
+    }
+    if v >> 1 != 0 {
+        pow += 1;
+    }
+    pow
 }
 
 #[cfg(test)]
@@ -132,6 +157,17 @@ mod tests {
             assert!(lower(s) < lower(s + 1));
             assert_eq!(slot_of(lower(s)), s);
             assert_eq!(slot_of(upper(s) - 1), s);
+        }
+    }
+
+    #[test]
+    fn the_coarse_bucket_is_the_logarithm() {
+        for pow in 0..64u32 {
+            for ns in [1u64 << pow, (1u64 << pow) | (1 << pow) >> 1] {
+                assert_eq!(log2(ns), pow);
+                let want = pow.saturating_sub(10).min(LOG2_BUCKETS as u32 - 1);
+                assert_eq!(log2_us_of(slot_of(ns)), want as usize, "{ns}");
+            }
         }
     }
 

@@ -27,9 +27,6 @@ pub struct InFlight {
     pub vm_start: u64,
     pub vm_end: u64,
     pub vm_flags: u64,
-    /// The kernel's count of this thread's faults when this one began: it counts one as it ends,
-    /// so a hook that was skipped shows as a jump.
-    pub accounted: u64,
     /// Waited for `mmap_lock` inside this fault.
     pub mmap_wait_ns: u64,
     /// Of the latest attempt, as the kernel passed them.
@@ -104,6 +101,9 @@ pub struct Thread {
     /// 0: a stranger at a target's address space, whose own faults and locks do not count.
     pub target: u32,
     pub pad: u32,
+    /// `minor` + `major` when they were last looked at: a fault that ends must find them one
+    /// higher, so a hook that was skipped shows as a jump.
+    pub accounted: u64,
     /// `min_flt` and `maj_flt` when the thread was first seen.
     pub first_minor: u64,
     pub first_major: u64,

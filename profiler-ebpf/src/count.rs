@@ -22,8 +22,9 @@ pub fn loss(reason: Loss) {
     counters(|c| c.loss[reason as usize] += 1);
 }
 
+/// Gives the slot, for a coarser count of the same duration.
 #[inline(always)]
-pub fn duration(hist: &mut Hist, ns: u64) {
+pub fn duration(hist: &mut Hist, ns: u64) -> usize {
     hist.count += 1;
     hist.sum_ns += ns;
     if ns > hist.max_ns {
@@ -34,4 +35,5 @@ pub fn duration(hist: &mut Hist, ns: u64) {
     if let Some(n) = hist.slots.get_mut(slot) {
         *n += 1;
     }
+    slot
 }

@@ -90,13 +90,16 @@ fn faults_of(task: *const u8) -> (u64, u64) {
     }
 }
 
-/// Brings the thread's minor and major counts up to the kernel's; gives their sum.
+/// Brings the thread's minor and major counts up to the kernel's; gives by how many faults they
+/// grew.
 #[inline(always)]
 pub fn account(t: &mut Thread) -> u64 {
     let (minor, major) = faults_of(task());
     t.counts.minor = minor.wrapping_sub(t.first_minor);
     t.counts.major = major.wrapping_sub(t.first_major);
-    t.counts.minor + t.counts.major
+    let before = t.accounted;
+    t.accounted = t.counts.minor.wrapping_add(t.counts.major);
+    t.accounted.wrapping_sub(before)
 }
 
 /// The current thread's own address space, 0 for a kernel thread.

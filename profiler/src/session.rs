@@ -60,7 +60,7 @@ pub struct Live {
 pub fn start(asked: &Asked) -> Result<Live, SessionError> {
     let path = asked.btf.as_deref().unwrap_or(Path::new(VMLINUX_BTF));
     let facts = Facts::new(btf::Btf::read(path).map_err(|source| match source {
-        BtfError::Read { .. } => SessionError::NoBtf {
+        BtfError::Read { .. } if asked.btf.is_none() => SessionError::NoBtf {
             path: path.into(),
             source,
         },

@@ -1,6 +1,6 @@
 //! Who the command runs as, and who owns what vmascope writes: under sudo, the caller.
 
-use std::{fs, io, os::unix::fs::chown, path::Path};
+use std::{fs, io, os::unix::fs::lchown, path::Path};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct User {
@@ -52,7 +52,7 @@ pub fn caller() -> Option<User> {
 /// Hands a file to the caller of sudo, if there is one.
 pub fn give(path: &Path) -> io::Result<()> {
     match caller() {
-        Some(user) => chown(path, Some(user.uid), Some(user.gid)),
+        Some(user) => lchown(path, Some(user.uid), Some(user.gid)),
         None => Ok(()),
     }
 }

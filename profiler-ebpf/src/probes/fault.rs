@@ -1,8 +1,8 @@
 //! `fault`: attempts at `handle_mm_fault` become faults, each ending on one path.
 //!
 //! Hooks can be skipped: the kernel does not run a program that was preempted on the same CPU. So
-//! each fault is held against the kernel's own count of the thread's faults, which is taken at its
-//! start and must have grown by one at its end; what does not fit is dropped and counted.
+//! each fault is held against the kernel's own count of the thread's faults, which must have grown
+//! by one since the last look; what does not fit is dropped and counted.
 //!
 //! In: entry and exit of `handle_mm_fault`, entry of `lock_mm_and_find_vma`; where exits cannot be
 //! hooked, the software page-fault events, which fire where a fault is accounted; where nothing of
@@ -83,9 +83,7 @@ fn first_attempt<M: Mem>(t: &mut Thread, vma: *const u8, address: u64, flags: u3
         Path::Fallback
     };
     t.seq = t.seq.wrapping_add(1);
-    let accounted = thread::account(t);
     let f = &mut t.fault;
-    f.accounted = accounted;
     // Sampling is for the common case: a fault that had to wait for a lock is timed from its start.
     f.timed = u8::from(locking || t.seq & (opt::SAMPLE() - 1) == 0);
     if !locking {
@@ -98,37 +96,49 @@ fn first_attempt<M: Mem>(t: &mut Thread, vma: *const u8, address: u64, flags: u3
     f.attempts = 1;
     f.path = path as u8;
     f.phase = phase::ATTEMPT;
-    // SAFETY: `vma` is locked by the caller of `handle_mm_fault`.
-    unsafe { vma_facts::<M>(f, vma) };
+    if opt::FAULT_EVENTS() == 1 {
+        // At the event the VMA is not at hand.
+        vma_range::<M>(f, vma);
+        f.kind = kind::<M>(vma) as u8;
+    }
 }
 
-/// What the VMA was when the fault began: after RETRY or COMPLETED it may be gone.
+/// The VMA must be locked: after RETRY or COMPLETED it may be gone.
 #[inline(always)]
-unsafe fn vma_facts<M: Mem>(f: &mut InFlight, vma: *const u8) {
-    // SAFETY: offsets belong to vm_area_struct, file, inode and super_block of this kernel.
+fn vma_range<M: Mem>(f: &mut InFlight, vma: *const u8) {
+    // SAFETY: offsets belong to vm_area_struct of this kernel.
     unsafe {
         f.vm_start = M::read(vma, off::VMA_START());
         f.vm_end = M::read(vma, off::VMA_END());
         f.vm_flags = M::read(vma, off::VMA_FLAGS());
-        let file: *const u8 = pointer::<M>(vma, off::VMA_FILE());
-        let kind = if f.vm_flags & VM_HUGETLB != 0 {
-            Kind::Hugetlb
-        } else if f.vm_flags & (VM_PFNMAP | VM_IO | VM_MIXEDMAP) != 0 {
-            Kind::Device
-        } else if file.is_null() {
-            Kind::Anon
-        } else {
-            let inode = pointer::<M>(file, off::FILE_INODE());
-            let sb = pointer::<M>(inode, off::INODE_SB());
-            if M::read::<u64>(sb, off::SB_MAGIC()) == TMPFS_MAGIC {
-                Kind::Shmem
-            } else if M::read::<u16>(inode, off::INODE_MODE()) & S_IFMT == S_IFCHR {
-                Kind::Device
+    }
+}
+
+#[inline(always)]
+fn kind<M: Mem>(vma: *const u8) -> Kind {
+    // SAFETY: offsets belong to vm_area_struct, file, inode and super_block of this kernel.
+    unsafe {
+        let flags: u64 = M::read(vma, off::VMA_FLAGS());
+        if flags & (VM_HUGETLB | VM_PFNMAP | VM_IO | VM_MIXEDMAP) != 0 {
+            return if flags & VM_HUGETLB != 0 {
+                Kind::Hugetlb
             } else {
-                Kind::File
-            }
-        };
-        f.kind = kind as u8;
+                Kind::Device
+            };
+        }
+        let file = pointer::<M>(vma, off::VMA_FILE());
+        if file.is_null() {
+            return Kind::Anon;
+        }
+        let inode = pointer::<M>(file, off::FILE_INODE());
+        let sb = pointer::<M>(inode, off::INODE_SB());
+        if M::read::<u64>(sb, off::SB_MAGIC()) == TMPFS_MAGIC {
+            Kind::Shmem
+        } else if M::read::<u16>(inode, off::INODE_MODE()) & S_IFMT == S_IFCHR {
+            Kind::Device
+        } else {
+            Kind::File
+        }
     }
 }
 
@@ -160,9 +170,9 @@ fn retried_path(before: u8, flags: u32) -> u8 {
     }
 }
 
-/// `handle_mm_fault(.., address, ..)` returned `ret`.
+/// `handle_mm_fault(vma, address, ..)` returned `ret`.
 #[inline(always)]
-fn attempt_ends(address: u64, ret: u32) {
+fn attempt_ends(vma: *const u8, address: u64, ret: u32) {
     // Not `current`: a fault begun before arming has no entry, and is not ours.
     let Some(t) = thread::known() else { return };
     if t.target == 0 {
@@ -183,8 +193,35 @@ fn attempt_ends(address: u64, ret: u32) {
         count::counters(|c| c.retries += 1);
         return;
     }
+    let error = is_error(ret);
+    if thread::account(t) != u64::from(!error) {
+        misfit(t);
+        return;
+    }
+    // COMPLETED: a dirtied page of a shared file mapping, and the VMA has been let go.
+    let completed = has(ret, flag::VM_FAULT_COMPLETED());
+    let kind = if completed {
+        Kind::File
+    } else {
+        kind::<Typed>(vma)
+    };
+    t.fault.kind = kind as u8;
     let major = has(ret, flag::VM_FAULT_MAJOR()) || has(t.fault.flags, flag::FAULT_FLAG_TRIED());
-    finish(t, ret, major, is_error(ret));
+    if let Some(end) = finish(t, major, error) {
+        if completed {
+            (t.fault.vm_start, t.fault.vm_end, t.fault.vm_flags) = (0, 0, 0);
+        } else {
+            vma_range::<Typed>(&mut t.fault, vma);
+        }
+        emit::record(|| fault_record(t, end, ret, major));
+    }
+}
+
+/// What ended is not the fault that was seen to begin.
+#[inline(always)]
+fn misfit(t: &mut Thread) {
+    count::loss(Loss::UnmatchedExit);
+    t.fault.phase = phase::IDLE;
 }
 
 /// VM_FAULT_ERROR, include/linux/mm_types.h.
@@ -198,9 +235,9 @@ fn is_error(ret: u32) -> bool {
         || has(ret, flag::VM_FAULT_FALLBACK())
 }
 
-/// The fault is over: count it on its path.
+/// The fault is over: count it on its path. Gives its end when it is worth a record.
 #[inline(always)]
-fn finish(t: &mut Thread, ret: u32, major: bool, error: bool) {
+fn finish(t: &mut Thread, major: bool, error: bool) -> Option<u64> {
     let path = if error {
         Path::Error as u8
     } else {
@@ -208,43 +245,45 @@ fn finish(t: &mut Thread, ret: u32, major: bool, error: bool) {
     };
     t.fault.path = path;
     t.fault.phase = phase::IDLE;
-    let accounted = thread::account(t);
-    if accounted != t.fault.accounted + u64::from(!error) {
-        // Not the fault that was seen to begin.
-        count::loss(Loss::UnmatchedExit);
-        return;
-    }
     if let Some(n) = t.counts.by_path.get_mut(path as usize) {
         *n += 1;
     }
     let Some(agg) = FAULTS.get_ptr_mut(u32::from(path)) else {
         count::loss(Loss::StateMissing);
-        return;
+        return None;
     };
     // SAFETY: this CPU's own copy.
     let agg = unsafe { &mut *agg };
     agg.count += 1;
-    agg.major += u64::from(major);
+    if major {
+        agg.major += 1;
+    }
     if opt::FAULT_ENTRY() == 1
         && let Some(n) = agg.by_kind.get_mut(t.fault.kind as usize)
     {
         *n += 1;
     }
     if t.fault.timed == 0 {
-        return;
+        return None;
     }
     let end = now();
     let ns = end.saturating_sub(t.fault.start_ns);
-    count::duration(&mut agg.latency, ns);
+    let slot = count::duration(&mut agg.latency, ns);
     t.counts.sum_ns += ns;
     if ns > t.counts.max_ns {
         t.counts.max_ns = ns;
     }
-    if let Some(n) = t.counts.log2_us.get_mut(log2_us_of(ns)) {
+    if let Some(n) = t.counts.log2_us.get_mut(log2_us_of(slot)) {
         *n += 1;
     }
-    if emit::over_threshold(ns) {
-        emit::record(|| fault_record(t, end, ret, major));
+    emit::over_threshold(ns).then_some(end)
+}
+
+/// As `finish`, where the VMA's facts were taken when the fault began, or not at all.
+#[inline(always)]
+fn finish_event(t: &mut Thread, major: bool, error: bool) {
+    if let Some(end) = finish(t, major, error) {
+        emit::record(|| fault_record(t, end, 0, major));
     }
 }
 
@@ -278,8 +317,7 @@ fn fault_record(t: &Thread, end_ns: u64, ret: u32, major: bool) -> FaultRecord {
 /// or the attempt that ended this one was missed.
 #[inline(always)]
 pub fn given_up(t: &mut Thread) {
-    let accounted = thread::account(t);
-    if accounted == t.fault.accounted {
+    if thread::account(t) == 0 {
         interrupted(t);
     } else {
         count::loss(Loss::UnmatchedEntry);
@@ -288,7 +326,7 @@ pub fn given_up(t: &mut Thread) {
 }
 
 #[inline(always)]
-pub fn interrupted(t: &mut Thread) {
+fn interrupted(t: &mut Thread) {
     t.fault.path = Path::Interrupted as u8;
     t.fault.phase = phase::IDLE;
     t.counts.by_path[Path::Interrupted as usize] += 1;
@@ -303,37 +341,39 @@ pub fn interrupted(t: &mut Thread) {
 /// retry, which this attempt goes on with, or an error.
 #[inline(always)]
 fn unseen_end(t: &mut Thread, address: u64, flags: u32) {
-    let accounted = thread::account(t);
-    let counted = accounted == t.fault.accounted + 1;
-    if !counted && t.fault.address == address && continues(flags) {
+    let grown = thread::account(t);
+    let counted = grown == 1;
+    if grown == 0 && t.fault.address == address && continues(flags) {
         count::counters(|c| c.retries += 1);
         t.fault.phase = phase::RETRYING;
         return;
     }
+    if grown > 1 {
+        misfit(t);
+        return;
+    }
     t.fault.timed = 0;
     let major = has(t.fault.flags, flag::FAULT_FLAG_TRIED());
-    finish(t, 0, major, !counted);
+    finish_event(t, major, !counted);
 }
 
 /// The software page-fault event of a fault that ended.
 #[inline(always)]
 fn accounted(major: bool, address: u64) {
     let Some(t) = thread::current(0) else { return };
+    let grown = thread::account(t);
     if opt::FAULT_ENTRY() == 1 {
-        if t.fault.phase == phase::ATTEMPT {
-            finish(t, 0, major, false);
+        if t.fault.phase == phase::ATTEMPT && grown == 1 {
+            finish_event(t, major, false);
         } else {
-            count::loss(Loss::UnmatchedExit);
+            misfit(t);
         }
         return;
     }
     // Nothing but the start was seen, if that: the path is what the locks held now say.
-    let started = t.fault.phase == phase::LOCKING;
-    let counted = thread::account(t);
-    if !started || t.fault.accounted + 1 != counted {
+    if t.fault.phase != phase::LOCKING {
         t.fault.timed = 0;
         t.fault.path = Path::VmaLock as u8;
-        t.fault.accounted = counted - 1;
     }
     t.fault.address = address;
     t.fault.attempts = 0;
@@ -350,16 +390,14 @@ fn accounted(major: bool, address: u64) {
             Path::Fallback as u8
         };
     }
-    finish(t, 0, major, false);
+    finish_event(t, major, false);
 }
 
 /// An exception entered the kernel, before any lock (x86 tracepoints).
 #[inline(always)]
 fn exception(address: u64, path: Path) {
     let Some(t) = thread::current(0) else { return };
-    let accounted = thread::account(t);
     let f = &mut t.fault;
-    f.accounted = accounted;
     f.start_ns = now();
     f.address = address;
     f.mmap_wait_ns = 0;
@@ -400,7 +438,7 @@ fn fault_entry(ctx: FEntryContext) {
 
 #[fexit]
 fn fault_exit(ctx: FExitContext) {
-    attempt_ends(ctx.arg(1), ctx.arg(4));
+    attempt_ends(ctx.arg(0), ctx.arg(1), ctx.arg(4));
 }
 
 #[kprobe]

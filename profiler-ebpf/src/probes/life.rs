@@ -42,9 +42,10 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
 fn life_exit_tp(_ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
         if t.target == 1 {
-            let accounted = thread::account(t);
-            if t.fault.phase == phase::RETRYING && t.fault.accounted == accounted {
-                fault::interrupted(t);
+            if t.fault.phase == phase::RETRYING {
+                fault::given_up(t);
+            } else {
+                thread::account(t);
             }
         }
         t.comm = emit::comm();

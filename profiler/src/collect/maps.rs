@@ -1,7 +1,7 @@
 //! Polls the counters. In: the per-CPU arrays and the thread table. Out: a cumulative Snapshot.
 //! Threads that have exited are taken out of the table and remembered here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya::{
     Ebpf, Pod,
@@ -31,6 +31,8 @@ pub struct Maps {
     threads: HashMap<MapData, u32, thread::Thread>,
     /// By (tgid, tid).
     dead: BTreeMap<(u32, u32), Thread>,
+    /// Names of processes whose main thread was not seen; `None`: gone before it was looked up.
+    leaders: BTreeMap<u32, Option<String>>,
     programs: Vec<ProgramFd>,
     armed_ns: u64,
     vmstat: (u64, u64),
@@ -46,6 +48,7 @@ impl Maps {
             counters: per_cpu(ebpf, "COUNTERS")?,
             threads: HashMap::try_from(taken(ebpf, "THREADS")?)?,
             dead: BTreeMap::new(),
+            leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
             armed_ns: 0,
             vmstat: (0, 0),
@@ -152,7 +155,29 @@ impl Maps {
                 })
                 .or_insert_with(|| dead.clone());
         }
+        self.leaders(&mut living);
         Ok(living.into_values().collect())
+    }
+
+    /// A process is named after its main thread. One that has done nothing since arming is looked
+    /// up once, in /proc/PID/comm, which takes no lock of the process's address space.
+    fn leaders(&mut self, living: &mut BTreeMap<(u32, u32), Thread>) {
+        let tgids: BTreeSet<u32> = living.keys().map(|(tgid, _)| *tgid).collect();
+        for tgid in tgids {
+            if living.contains_key(&(tgid, tgid)) {
+                continue;
+            }
+            let name = self.leaders.entry(tgid).or_insert_with(|| host::comm(tgid));
+            if let Some(comm) = name.clone() {
+                let leader = Thread {
+                    tid: tgid,
+                    tgid,
+                    comm,
+                    ..Thread::default()
+                };
+                living.insert((tgid, tgid), leader);
+            }
+        }
     }
 
     fn bury(&mut self, thread: Thread) {

@@ -1,6 +1,6 @@
 //! From arguments to a request the session understands; mistakes end here with a remedy.
 
-use std::path::Path;
+use std::fs;
 
 use anyhow::Result;
 
@@ -13,9 +13,7 @@ use crate::{
 
 pub fn probing(args: &Probing) -> Result<Asked> {
     for pid in &args.pid {
-        if !Path::new(&format!("/proc/{pid}")).exists() {
-            return Err(Usage(format!("no process {pid}: see `ps` for those that run")).into());
-        }
+        check_process(*pid)?;
     }
     let (targets, target) = if args.pid.is_empty() {
         (None, "system".to_owned())
@@ -38,6 +36,24 @@ pub fn probing(args: &Probing) -> Result<Asked> {
         target,
         interval_ms: args.interval.as_millis() as u64,
     })
+}
+
+/// A process that is there, and not one of a process's other threads.
+fn check_process(pid: u32) -> Result<()> {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return Err(Usage(format!("no process {pid}: see `ps` for those that run")).into());
+    };
+    let tgid = status
+        .lines()
+        .find_map(|l| l.strip_prefix("Tgid:"))
+        .map(str::trim);
+    match tgid {
+        Some(tgid) if tgid != pid.to_string() => Err(Usage(format!(
+            "{pid} is a thread of process {tgid}: use -p {tgid}"
+        ))
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// A child that was started for the purpose, and its descendants.

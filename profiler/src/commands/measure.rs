@@ -22,6 +22,8 @@ const DRAIN: Duration = Duration::from_millis(250);
 /// With a terminal, Ctrl-C reaches the child by itself; one that is still there after this long
 /// was not meant by the terminal.
 const GRACE: Duration = Duration::from_millis(500);
+/// What a child has to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What becomes of the data.
 pub trait Keep {
@@ -70,6 +72,7 @@ async fn run(
     let mut stop_at = duration.map_or(far, |d| start + d);
     let mut forward_at = far;
     let mut interrupts = 0;
+    let mut asked = false;
     let mut status = None;
     loop {
         tokio::select! {
@@ -81,10 +84,11 @@ async fn run(
             }
             () = sleep_until(stop_at) => match &child {
                 None => break,
-                // The time is over: the child is asked to end, as timeout(1) does.
+                // The time is over: the child is asked to end, then made to, as timeout(1) does.
                 Some(child) => {
-                    child.signal(libc::SIGTERM);
-                    stop_at = far;
+                    child.signal(if asked { libc::SIGKILL } else { libc::SIGTERM });
+                    asked = true;
+                    stop_at = Instant::now() + PATIENCE;
                 }
             },
             () = sleep_until(forward_at) => {

@@ -52,6 +52,12 @@ pub fn vmstat_faults() -> (u64, u64) {
     (value("pgfault"), value("pgmajfault"))
 }
 
+/// The name of a process; `None` when it is gone.
+pub fn comm(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end_matches('\n').to_owned())
+}
+
 /// This process's CPU time so far.
 pub fn own_cpu_ns() -> u64 {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)

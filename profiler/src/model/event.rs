@@ -33,7 +33,7 @@ pub struct HolderInfo {
     pub tgid: u32,
     pub comm: String,
     pub prio: i32,
-    /// One of possibly many readers.
+    /// Held for reading, by one or many: an rwsem does not say whom, so they are not named.
     pub reader: bool,
 }
 

@@ -213,8 +213,10 @@ fn worst_waits(r: &Report) -> Option<String> {
     let line = |w: &WaitReport| {
         let gave_up = if w.acquired { "" } else { " (gave up)" };
         let holder = w.holder.as_ref().map_or(String::new(), |h| {
-            let how = if h.reader { " reading" } else { "" };
-            format!(", held by {}{how}", who(&h.comm, h.tid))
+            if h.reader {
+                return ", held by readers".into();
+            }
+            format!(", held by {}", who(&h.comm, h.tid))
         });
         let (mode, op, waiter) = (w.mode, w.op, who(&w.comm, w.tid));
         (

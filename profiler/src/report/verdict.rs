@@ -7,7 +7,7 @@ use super::{
     build::Knows,
     units::{clean, count, percent, time},
 };
-use crate::model::{Quality, Session, Snapshot, WaitEvent};
+use crate::model::{Quality, Session, Snapshot, Thread, WaitEvent};
 
 /// `waits`: the longest seen, longest first; may be empty.
 pub fn verdict(session: &Session, counts: &Snapshot, waits: &[WaitEvent]) -> String {
@@ -19,7 +19,15 @@ pub fn verdict(session: &Session, counts: &Snapshot, waits: &[WaitEvent]) -> Str
         faults(counts, &knows),
         writers(session, counts, &knows, waits)
     );
-    if lost > 0 {
+    let missed: u64 = counts.threads.iter().map(Thread::missed).sum();
+    if missed > 0 {
+        let all = missed + counts.faults_total();
+        let share = percent(missed, all);
+        out.push_str(&format!(
+            "; hooks missed {share} of {}",
+            plural(all, "fault")
+        ));
+    } else if lost > 0 {
         out.push_str(&format!(
             "; {}, so figures may be too low",
             plural(lost, "loss event")
@@ -129,7 +137,7 @@ fn worst_writer(counts: &Snapshot, waits: &[WaitEvent]) -> String {
     // Events over the threshold, or lost, leave the counters to tell.
     if let Some(w) = event.filter(|w| w.duration_ns() >= longest) {
         let holder = match &w.holder {
-            Some(h) if h.reader => format!(", held by {} ({}) reading", clean(&h.comm), h.tid),
+            Some(h) if h.reader => ", held by readers".into(),
             Some(h) => format!(", held by {} ({})", clean(&h.comm), h.tid),
             None => String::new(),
         };

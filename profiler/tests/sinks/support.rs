@@ -2,7 +2,7 @@
 //! one, and one with numbers as large as they get.
 
 use profiler_common::{
-    hist::{decade_of, log2_us_of},
+    hist::{decade_of, log2_us_of, slot_of},
     words::{FallbackReason, Kind, Loss, Mode, Op, Path},
 };
 use vmascope::model::{
@@ -186,8 +186,8 @@ fn threads(seconds: u64) -> Vec<Thread> {
         t.minor = t.faults() - t.major;
         t.sum_ns = t.minor * 900 + t.major * 3 * MS;
         t.max_ns = 5 * MS;
-        t.log2_us[log2_us_of(900)] = t.minor;
-        t.log2_us[log2_us_of(3 * MS)] = t.major;
+        t.log2_us[log2_us_of(slot_of(900))] = t.minor;
+        t.log2_us[log2_us_of(slot_of(3 * MS))] = t.major;
         let mode = if writer { Mode::Write } else { Mode::Read } as usize;
         t.waits[mode] = 40 * seconds;
         t.wait_sum_ns[mode] = 40 * seconds * 81_000;
