@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn names_and_numbers() {
         let passwd =
-            "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\nbroken\n";
+            "root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1001::/srv/alice:/bin/sh\nbroken\n";
         assert_eq!(
             lookup(passwd, "alice"),
             Some(User {
