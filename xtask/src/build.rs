@@ -64,6 +64,11 @@ pub fn guest(arch: Arch) -> Result<PathBuf> {
     program("guest", "guest", arch, true)
 }
 
+/// The loads of the benches.
+pub fn load(arch: Arch) -> Result<PathBuf> {
+    program("guest", "load", arch, true)
+}
+
 /// Builds one static program; cargo decides whether there is anything to do.
 fn program(package: &str, name: &str, arch: Arch, release: bool) -> Result<PathBuf> {
     let std = toolchain::ensure_target(arch)?;

@@ -4,6 +4,7 @@
 
 mod apt;
 mod arch;
+mod bench;
 mod build;
 mod ci;
 mod deb;
@@ -42,6 +43,8 @@ enum Command {
     Test(lab::test::Args),
     /// Run the profiler on its built-in stimulus, in a virtual machine and on this one.
     Demo(lab::demo::Args),
+    /// Measure what the profiler costs and hold it against its budgets.
+    Bench(bench::Args),
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
@@ -52,6 +55,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Vm(args) => lab::vm::run(&args),
         Command::Test(args) => lab::test::run(&args),
         Command::Demo(args) => lab::demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

@@ -1,0 +1,175 @@
+//! What is compared with what: each set of hooks with programs that do nothing, and with ours.
+//!
+//! In: nothing. Out: the cases in the order in which one guest runs them.
+
+/// What happens again and again while a case is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// The first touch of a page of anonymous memory.
+    Fault,
+    /// A system call that takes mmap_lock for write once and does nothing else.
+    Lock,
+}
+
+impl Load {
+    /// The name that the load program knows.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Lock => "mprotect",
+        }
+    }
+
+    /// Times in one round: a round is short against the profiler's interval, which falls into few
+    /// of them.
+    pub const fn count(self) -> u64 {
+        match self {
+            Self::Fault => 1024,
+            Self::Lock => 4096,
+        }
+    }
+}
+
+/// One thing to attach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// `vmascope record` with these options, for the whole system or for the load alone.
+    Ours {
+        options: [&'static [&'static str]; 2],
+        system_wide: bool,
+    },
+    /// bpftrace with this program.
+    Peer(&'static str),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    pub name: String,
+    pub load: Load,
+    pub hooks: &'static str,
+    pub what: &'static str,
+    pub attached: Attached,
+    /// The case with empty programs on the same hooks.
+    pub floor: Option<String>,
+    /// In hundredths of the floor.
+    pub budget: Option<u32>,
+}
+
+/// A set of hooks: its key, its name, and the options that choose it.
+type Hooks = (&'static str, &'static str, &'static [&'static str]);
+
+const PAIR: Hooks = (
+    "pair",
+    "handle_mm_fault",
+    &["--no-vma-lock", "--mmap-lock", "contended"],
+);
+const VMA: Hooks = (
+    "vma",
+    "handle_mm_fault, lock_vma_under_rcu",
+    &["--mmap-lock", "contended"],
+);
+/// The default of kernels with cheap mmap_lock tracepoints.
+const ALL: Hooks = (
+    "all",
+    "the same and three mmap_lock tracepoints",
+    &["--mmap-lock", "all"],
+);
+
+const EMPTY: (&str, &str, &[&str]) = ("empty", "empty programs", &["--empty-programs"]);
+const EVERY: (&str, &str, &[&str]) = ("every", "ours, every fault timed", &["--sample", "1"]);
+const SAMPLED: (&str, &str, &[&str]) = ("16", "ours, 1 fault in 16 timed", &["--sample", "16"]);
+
+/// The same latency histogram as ours has, as its manual writes it.
+const HISTOGRAM: &str = "fentry:vmlinux:handle_mm_fault { @s[tid] = nsecs; } \
+     fexit:vmlinux:handle_mm_fault { @h = hist(nsecs - @s[tid]); delete(@s[tid]); }";
+
+/// The case of bpftrace.
+pub const PEER: &str = "bpftrace";
+
+fn case(
+    load: Load,
+    hooks: Hooks,
+    mode: (&'static str, &'static str, &'static [&'static str]),
+) -> Case {
+    let name = |mode: &str| format!("{}-{}-{mode}", load.word(), hooks.0);
+    Case {
+        name: name(mode.0),
+        load,
+        hooks: hooks.1,
+        what: mode.1,
+        attached: Attached::Ours {
+            options: [hooks.2, mode.2],
+            system_wide: true,
+        },
+        floor: (mode.0 != EMPTY.0).then(|| name(EMPTY.0)),
+        budget: match mode.0 {
+            "every" => Some(200),
+            "16" => Some(150),
+            _ => None,
+        },
+    }
+}
+
+/// The added cost of a fault on the two sets of hooks that have budgets.
+pub fn quick() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for hooks in [PAIR, VMA] {
+        cases.extend([EMPTY, EVERY, SAMPLED].map(|mode| case(Load::Fault, hooks, mode)));
+    }
+    cases
+}
+
+pub fn all() -> Vec<Case> {
+    let mut cases = quick();
+    cases.extend([EMPTY, EVERY, SAMPLED].map(|mode| case(Load::Fault, ALL, mode)));
+    let mut one = case(Load::Fault, VMA, EVERY);
+    one.name = "fault-vma-one".to_owned();
+    one.what = "ours, every fault timed, one process";
+    if let Attached::Ours { system_wide, .. } = &mut one.attached {
+        *system_wide = false;
+    }
+    one.budget = None;
+    cases.push(one);
+    cases.push(Case {
+        name: PEER.to_owned(),
+        load: Load::Fault,
+        hooks: PAIR.1,
+        what: "bpftrace, latency histogram",
+        attached: Attached::Peer(HISTOGRAM),
+        floor: Some("fault-pair-empty".to_owned()),
+        budget: None,
+    });
+    let mut lock = |hooks, mode, what| {
+        cases.push(Case {
+            what,
+            ..case(Load::Lock, hooks, mode)
+        });
+    };
+    lock(ALL, EMPTY, "empty programs");
+    lock(ALL, EVERY, "ours");
+    lock(VMA, EMPTY, "empty programs");
+    lock(VMA, EVERY, "ours");
+    // Without the tracepoints an uncontended lock meets no hook: nothing to hold a budget against.
+    if let Some(last) = cases.last_mut() {
+        (last.floor, last.budget) = (None, None);
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_floor_is_a_case_that_runs_before() {
+        for cases in [quick(), all()] {
+            for (at, case) in cases.iter().enumerate() {
+                let names: Vec<&str> = cases[..at].iter().map(|c| c.name.as_str()).collect();
+                assert!(!names.contains(&case.name.as_str()), "{} twice", case.name);
+                if let Some(floor) = &case.floor {
+                    assert!(names.contains(&floor.as_str()), "{}: {floor}", case.name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `cargo xtask bench`: what the probes cost, held against the budgets.
+//!
+//! In: the profiler, one guest whose clock counts instructions, this machine. Out: docs/overhead.md,
+//! every figure of which was measured by the run that wrote it.
+
+mod cases;
+mod guest;
+mod native;
+mod page;
+mod peer;
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::arch::Arch;
+use crate::lab::vm;
+use crate::{build, paths, system};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// The cost of the probes, of the daemon and of its start; writes docs/overhead.md.
+    Probes(Probes),
+}
+
+#[derive(clap::Args)]
+struct Probes {
+    /// Only the added cost of a fault, against empty programs; prints it and writes no page.
+    #[arg(long)]
+    quick: bool,
+    /// Without bpftrace beside it, which takes minutes and 200 MB.
+    #[arg(long)]
+    no_peer: bool,
+    /// Measure the programs in dist as they are.
+    #[arg(long)]
+    no_build: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let What::Probes(args) = &args.what;
+    let program = if args.no_build {
+        vm::built(Arch::HOST).context("dist holds no vmascope: leave out --no-build")?
+    } else {
+        build::vmascope(Arch::HOST, true)?
+    };
+    let load = build::load(Arch::HOST)?;
+    if args.quick {
+        let cases = cases::quick();
+        let run = guest::run(&program, &load, None, &cases)?;
+        print!("{}", page::faults(&run, &cases));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !system::is_root() {
+        bail!("the profiler needs root on this machine too: run as root, or give --quick");
+    }
+    // Before anything is measured: the builds of both architectures must be what is weighed.
+    let sizes = sizes(args.no_build)?;
+    // Other work on the machine would spoil these; in the guest instructions are counted.
+    let native = native::run(&program, &load)?;
+    let peer = if args.no_peer {
+        Err("left out by --no-peer".to_owned())
+    } else {
+        peer::bpftrace().map_err(|error| format!("{error:#}"))
+    };
+    let cases = cases::all();
+    let run = guest::run(&program, &load, peer.as_ref().ok(), &cases)?;
+    let figures = page::Figures {
+        native,
+        run,
+        cases,
+        sizes,
+        no_peer: peer.err(),
+    };
+    let text = page::text(&figures)?;
+    let path = paths::root().join("docs/overhead.md");
+    fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    print!("{text}");
+    println!("\nwritten: {}", path.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Bytes of each architecture's program.
+fn sizes(no_build: bool) -> Result<Vec<(Arch, Option<u64>)>> {
+    let size = |arch| -> Result<(Arch, Option<u64>)> {
+        let program = if no_build {
+            vm::built(arch)
+        } else {
+            Some(build::vmascope(arch, true)?)
+        };
+        let size = program.map(|path| path.metadata().map(|meta| meta.len()));
+        Ok((arch, size.transpose()?))
+    };
+    Arch::ALL.into_iter().map(size).collect()
+}

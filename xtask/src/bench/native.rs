@@ -1,0 +1,280 @@
+//! What the profiler costs on this machine: events a second, the daemon, its start.
+//!
+//! In: the profiler, the load program, root. Out: figures as the recordings and /proc give them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::{paths, system};
+
+/// The budget's rate of events.
+pub const RATE: u64 = 200_000;
+/// The budget's number of processes.
+pub const CROWD: u64 = 1000;
+/// How long a rate is kept up, and a daemon watched, in seconds.
+const RATE_S: u64 = 5;
+const WATCH_S: u64 = 15;
+/// Before that: a daemon reads much when it starts.
+const SETTLE_S: u64 = 4;
+const STARTS: usize = 7;
+
+/// Ring records of a run in which every fault is one.
+pub struct Events {
+    /// What the load made of them, by the kernel's own count.
+    pub faults: u64,
+    pub per_second: f64,
+    pub emitted: u64,
+    pub received: u64,
+    pub lost: u64,
+}
+
+/// The profiler beside many processes, or few.
+pub struct Daemon {
+    pub processes: u64,
+    /// Of one CPU.
+    pub cpu_percent: f64,
+    pub peak_rss_bytes: u64,
+    pub map_bytes: u64,
+}
+
+pub struct Native {
+    pub tier: String,
+    pub load_average: String,
+    pub steady: Events,
+    pub flat_out: Events,
+    pub daemons: Vec<Daemon>,
+    pub start_ms: f64,
+    pub doctor_ms: f64,
+    pub version: String,
+}
+
+pub fn run(program: &Path, load: &Path) -> Result<Native> {
+    let bench = Bench {
+        program,
+        load,
+        dir: Dir::new()?,
+    };
+    let load_average = fs::read_to_string("/proc/loadavg").context("cannot read the load")?;
+    println!("on this machine: start, events a second, the daemon");
+    let (start_ms, tier) = bench.start()?;
+    let doctor_ms = bench.doctor()?;
+    let version = system::output(Command::new(program).arg("--version"))?;
+    let rate = RATE.to_string();
+    let seconds = RATE_S.to_string();
+    Ok(Native {
+        tier,
+        load_average: load_average
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        steady: bench.events(&["paced", &rate, &seconds])?,
+        flat_out: bench.events(&["fault", "4096", "500"])?,
+        daemons: vec![bench.daemon(0)?, bench.daemon(CROWD)?],
+        start_ms,
+        doctor_ms,
+        version: version.trim().to_owned(),
+    })
+}
+
+/// A folder for recordings, removed when dropped.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Result<Self> {
+        let dir = paths::temp_beside(&std::env::temp_dir().join("vmascope-bench"));
+        paths::make_dir(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// A child that does not outlive an error.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+struct Bench<'a> {
+    program: &'a Path,
+    load: &'a Path,
+    dir: Dir,
+}
+
+impl Bench<'_> {
+    fn file(&self) -> PathBuf {
+        self.dir.0.join("recording.db")
+    }
+
+    fn report(&self) -> Result<Value> {
+        let mut report = Command::new(self.program);
+        report.args(["report", "--format", "json"]).arg(self.file());
+        let text = system::output(&mut report)?;
+        fs::remove_file(self.file()).context("cannot remove a recording")?;
+        serde_json::from_str(&text).context("the report is no JSON")
+    }
+
+    /// The median of several starts, as the recordings tell it, and the tier.
+    fn start(&self) -> Result<(f64, String)> {
+        let mut times = Vec::new();
+        let mut tier = String::new();
+        for _ in 0..STARTS {
+            let mut record = Command::new(self.program);
+            record.args(["record", "-d", "50ms", "-o"]).arg(self.file());
+            system::output(&mut record)?;
+            let report = self.report()?;
+            times.push(number(&report, "/cost/start_ms")?);
+            tier = text(&report, "/tier");
+        }
+        Ok((median(&mut times), tier))
+    }
+
+    fn doctor(&self) -> Result<f64> {
+        let mut times = Vec::new();
+        for _ in 0..STARTS {
+            let begin = Instant::now();
+            system::output(Command::new(self.program).arg("doctor"))?;
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(median(&mut times))
+    }
+
+    /// A record for every fault of the load.
+    fn events(&self, load: &[&str]) -> Result<Events> {
+        let mut record = Command::new(self.program);
+        record
+            .args(["record", "--min-us", "0", "-o"])
+            .arg(self.file());
+        record.arg("--").arg(self.load).args(load);
+        let said = system::output(&mut record)?;
+        let said: Value = serde_json::from_str(said.trim()).context("the load printed no JSON")?;
+        let sum = |key: &str| match said.get(key)? {
+            Value::Array(all) => all.iter().map(Value::as_u64).sum(),
+            one => one.as_u64(),
+        };
+        let elapsed_ns = sum("elapsed_ns").or_else(|| sum("rounds_ns"));
+        let (Some(faults), Some(elapsed_ns)) = (sum("faults"), elapsed_ns) else {
+            bail!("the load told no time");
+        };
+        let report = self.report()?;
+        Ok(Events {
+            faults,
+            per_second: faults as f64 / (elapsed_ns as f64 / 1e9),
+            emitted: count(&report, "/cost/events_emitted")?,
+            received: count(&report, "/cost/events_received")?,
+            lost: count(&report, "/loss/ring_full")?,
+        })
+    }
+
+    /// A system-wide recording beside so many processes that fault now and then.
+    fn daemon(&self, processes: u64) -> Result<Daemon> {
+        let mut record = Command::new(self.program);
+        let duration = format!("{}s", SETTLE_S + WATCH_S + 60);
+        record.args(["record", "-i", "1s", "-d", &duration, "-o"]);
+        record.arg(self.file());
+        quiet(&mut record);
+        let crowd = if processes > 0 {
+            let mut crowd = Command::new(self.load);
+            let seconds = (SETTLE_S + WATCH_S + 3).to_string();
+            crowd.args(["crowd", &processes.to_string(), &seconds]);
+            Some(Running(
+                quiet(&mut crowd).spawn().context("cannot start the load")?,
+            ))
+        } else {
+            None
+        };
+        let mut daemon = Running(record.spawn().context("cannot start the profiler")?);
+        sleep(Duration::from_secs(SETTLE_S));
+        let (from, begin) = (cpu_ticks(daemon.0.id())?, Instant::now());
+        sleep(Duration::from_secs(WATCH_S));
+        let (to, elapsed) = (cpu_ticks(daemon.0.id())?, begin.elapsed());
+        let peak_rss_bytes = peak_rss(daemon.0.id())?;
+        interrupt(&daemon.0)?;
+        let status = daemon.0.wait().context("cannot wait for the profiler")?;
+        drop(crowd);
+        if !status.success() {
+            bail!("the profiler ended with {status}");
+        }
+        let report = self.report()?;
+        // SAFETY: no pointers.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+        Ok(Daemon {
+            processes,
+            cpu_percent: (to - from) as f64 / per_second / elapsed.as_secs_f64() * 100.0,
+            peak_rss_bytes,
+            map_bytes: count(&report, "/cost/map_bytes")?,
+        })
+    }
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+}
+
+fn interrupt(child: &Child) -> Result<()> {
+    let pid = i32::try_from(child.id()).context("a pid")?;
+    // SAFETY: no pointers; the child has not been waited for, so the pid is its own.
+    if unsafe { libc::kill(pid, libc::SIGINT) } == -1 {
+        bail!("cannot interrupt the profiler: it ended early");
+    }
+    Ok(())
+}
+
+/// utime + stime of a process.
+fn cpu_ticks(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        .context("the profiler ended early: run it by hand")?;
+    // The fields after the command, which may hold anything; utime is the twelfth of them.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let field = |n| fields.split_whitespace().nth(n)?.parse::<u64>().ok();
+    let (Some(user), Some(system)) = (field(11), field(12)) else {
+        bail!("/proc/{pid}/stat has another shape");
+    };
+    Ok(user + system)
+}
+
+fn peak_rss(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the profiler ended")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.context("no VmHWM in /proc")? * 1024)
+}
+
+fn number(report: &Value, pointer: &str) -> Result<f64> {
+    let value = report.pointer(pointer).and_then(Value::as_f64);
+    value.with_context(|| format!("the report has no {pointer}"))
+}
+
+fn count(report: &Value, pointer: &str) -> Result<u64> {
+    let value = report.pointer(pointer).and_then(Value::as_u64);
+    value.with_context(|| format!("the report has no {pointer}"))
+}
+
+fn text(report: &Value, pointer: &str) -> String {
+    let value = report.pointer(pointer).and_then(Value::as_str);
+    value.unwrap_or("unknown").to_owned()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
