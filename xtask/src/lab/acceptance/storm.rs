@@ -12,7 +12,7 @@ use crate::step::Outcome;
 pub const STORM: Test = Test {
     name: "storm",
     full: false,
-    steps: || steps("storm", "3", "3s", 180),
+    steps: || steps("storm", "100", "3", "3s", 180),
     check: |evidence| check(evidence, "storm"),
 };
 
@@ -20,17 +20,21 @@ pub const STORM: Test = Test {
 pub const SOAK: Test = Test {
     name: "soak",
     full: true,
-    steps: || steps("soak", "8", "90s", 400),
+    steps: || steps("soak", "1000", "8", "90s", 400),
     check: |evidence| check(evidence, "soak"),
 };
 
-fn steps(test: &str, threads: &str, duration: &str, limit: u64) -> Vec<Step> {
+/// Under emulation nearly every fault takes 10 us, the usual threshold of `min_us`: as single events
+/// they would come faster than a busy guest can write them down.
+fn steps(test: &str, min_us: &str, threads: &str, duration: &str, limit: u64) -> Vec<Step> {
     let step =
         |what: &str, limit: u64, argv: &[&str]| Step::new(&format!("{test}.{what}"), limit, argv);
     let (file, folder) = (format!("/out/{test}.db"), format!("/out/{test}"));
     let record = [
         "vmascope",
         "record",
+        "--min-us",
+        min_us,
         "-o",
         &file,
         "--",
