@@ -1,8 +1,8 @@
 //! Globals that userspace sets before load. Each list is written once and turned into statics by
 //! the kernel side and into a table to resolve by the user side, so the two cannot drift apart.
 
-/// A field or enumerator this kernel's BTF does not have. Offsets have no defaults: code that needs
-/// a missing one is cut away by the verifier, and the signal says so.
+/// A field this kernel's BTF does not have. Offsets have no defaults: code that needs a missing one
+/// is cut away by the verifier, and the signal says so.
 pub const MISSING: u32 = u32::MAX;
 
 /// Kernel fields read by the programs: `(GLOBAL, "struct.member[.member]")`, byte offsets.
@@ -44,7 +44,7 @@ macro_rules! kernel_fields {
     };
 }
 
-/// Enumerators: `(GLOBAL, "enum", "enumerator")`.
+/// Enumerators: `(GLOBAL, "enum", "enumerator")`; 0 where this kernel has none, since all are bits.
 #[macro_export]
 macro_rules! kernel_enums {
     ($apply:ident) => {
@@ -53,12 +53,6 @@ macro_rules! kernel_enums {
             (FAULT_FLAG_USER, "fault_flag", "FAULT_FLAG_USER"),
             (FAULT_FLAG_REMOTE, "fault_flag", "FAULT_FLAG_REMOTE"),
             (FAULT_FLAG_VMA_LOCK, "fault_flag", "FAULT_FLAG_VMA_LOCK"),
-            (VM_FAULT_OOM, "vm_fault_reason", "VM_FAULT_OOM"),
-            (VM_FAULT_SIGBUS, "vm_fault_reason", "VM_FAULT_SIGBUS"),
-            (VM_FAULT_SIGSEGV, "vm_fault_reason", "VM_FAULT_SIGSEGV"),
-            (VM_FAULT_HWPOISON, "vm_fault_reason", "VM_FAULT_HWPOISON"),
-            (VM_FAULT_HWPOISON_LARGE, "vm_fault_reason", "VM_FAULT_HWPOISON_LARGE"),
-            (VM_FAULT_FALLBACK, "vm_fault_reason", "VM_FAULT_FALLBACK"),
             (VM_FAULT_MAJOR, "vm_fault_reason", "VM_FAULT_MAJOR"),
             (VM_FAULT_RETRY, "vm_fault_reason", "VM_FAULT_RETRY"),
             (VM_FAULT_COMPLETED, "vm_fault_reason", "VM_FAULT_COMPLETED"),
@@ -81,13 +75,16 @@ macro_rules! options {
             (LOCKS_ALL, "1: the mmap_lock tracepoints are attached"),
             (FAULT_EVENTS, "1: faults end at the software page-fault events, not at function exit"),
             (FAULT_ENTRY, "1: handle_mm_fault entry is hooked"),
+            (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
             (EMPTY, "1: every program returns at once: the floor that benches compare with"),
         }
     };
 }
 
-/// Entries of the thread table.
-pub const THREADS_MAX: u32 = 16 * 1024;
+/// Slots of the thread table, a power of two: a thread's is its tid's low bits.
+pub const SLOTS_MAX: u32 = 16 * 1024;
+/// Threads whose slot is another's.
+pub const THREADS_MAX: u32 = 4 * 1024;
 /// Processes chosen by a filter.
 pub const TARGETS_MAX: u32 = 8 * 1024;
 /// Address spaces whose owner is remembered, for waits on another process's lock.

@@ -42,8 +42,8 @@ pub use enums::get as flag;
 pub use fields::get as off;
 pub use options::get as opt;
 
-/// `value` has the bit of an enumerator, where this kernel has the enumerator.
+/// `value` has one of these bits. An enumerator this kernel lacks is 0: no bit.
 #[inline(always)]
-pub fn has(value: u32, bit: u32) -> bool {
-    bit != MISSING && value & bit != 0
+pub fn has(value: u32, bits: u32) -> bool {
+    value & bits != 0
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use profiler_common::{
     agg::{Counters, FaultAgg, LOCK_AGGS, LockAgg, LockHist},
-    config::{MMS_MAX, RING_BYTES, SYSCALLS, TARGETS_MAX, THREADS_MAX},
+    config::{MMS_MAX, RING_BYTES, SLOTS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX},
     record::FaultRecord,
     thread::Thread,
     words::{Mode, Path},
@@ -20,7 +20,20 @@ pub static ARMED: Array<u32, 1> = Array::new();
 #[btf_map]
 pub static CHECK: Array<u32, 1> = Array::new();
 
-/// tid -> the thread's fault and lock in flight, and its counts.
+const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
+
+/// The thread table: `tid % SLOTS_MAX` -> the thread's fault and lock in flight, and its counts.
+/// Free where `task` is 0. An array, because a look-up is then a few instructions; mapped into
+/// userspace, which would otherwise need a system call per slot to read it.
+#[btf_map]
+pub static SLOTS: Array<Thread, { SLOTS_MAX as usize }, MMAPABLE> = Array::new();
+
+/// Slot -> the task that has it: an insertion that must not find one is how a slot is claimed, since
+/// Rust has no compare-and-swap for this target.
+#[btf_map]
+pub static CLAIMS: HashMap<u32, u64, { SLOTS_MAX as usize }> = HashMap::new();
+
+/// tid -> the same as a slot, for a thread whose slot is another's.
 #[btf_map]
 pub static THREADS: HashMap<u32, Thread, { THREADS_MAX as usize }> = HashMap::new();
 

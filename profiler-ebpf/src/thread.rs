@@ -1,14 +1,17 @@
 //! The thread table: one lookup gives a hook the fault and lock in flight and the thread's counts.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use profiler_common::{thread::Thread, words::Loss};
+use profiler_common::{config::SLOTS_MAX, thread::Thread, words::Loss};
 
 use crate::{
     count, emit, filter,
     globals::{off, opt},
     kernel::{Mem, Typed, task},
-    maps::{MMS, THREADS, ZERO},
+    maps::{CLAIMS, MMS, SLOTS, THREADS, ZERO},
 };
+
+// include/uapi/linux/bpf.h
+const BPF_NOEXIST: u64 = 1;
 
 #[inline(always)]
 fn ids() -> (u32, u32) {
@@ -23,9 +26,26 @@ pub fn known() -> Option<&'static mut Thread> {
         return None;
     }
     let (tid, _) = ids();
-    let entry = THREADS.get_ptr_mut(tid)?;
-    // SAFETY: a map value lives while the program runs; only this thread writes to it.
-    Some(unsafe { &mut *entry })
+    find(tid, task() as u64)
+}
+
+#[inline(always)]
+fn slot_of(tid: u32) -> u32 {
+    tid & (SLOTS_MAX - 1)
+}
+
+#[inline(always)]
+fn find(tid: u32, task: u64) -> Option<&'static mut Thread> {
+    // SAFETY: a map value lives while the program runs; only the thread that `task` names writes
+    // to it.
+    unsafe {
+        let entry = SLOTS.get_ptr_mut(slot_of(tid))?;
+        if (*entry).task == task {
+            return Some(&mut *entry);
+        }
+        let entry = THREADS.get_ptr_mut(tid)?;
+        ((*entry).task == task).then_some(&mut *entry)
+    }
 }
 
 /// The current thread's entry, made at its first event. `mm` is what it works on, 0 for its own.
@@ -37,15 +57,8 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     }
     let (tid, tgid) = ids();
     let task = task();
-    if let Some(entry) = THREADS.get_ptr_mut(tid) {
-        // SAFETY: as in `known`.
-        let t = unsafe { &mut *entry };
-        if t.task == task as u64 {
-            return (t.target == 1 || filter::visits(mm, own_mm())).then_some(t);
-        }
-        // The last owner's counts were not read in time; they go, and the loss is told.
-        count::loss(Loss::TidReused);
-        let _ = THREADS.remove(tid);
+    if let Some(t) = find(tid, task as u64) {
+        return (t.target == 1 || filter::visits(mm, own_mm())).then_some(t);
     }
     if !filter::armed() {
         return None;
@@ -58,15 +71,7 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     if !target && !filter::visits(mm, own_mm()) {
         return None;
     }
-    let zero = ZERO.get(0)?;
-    if THREADS.insert(tid, zero, 0).is_err() {
-        count::loss(Loss::MapFull);
-        return None;
-    }
-    let entry = THREADS.get_ptr_mut(tid)?;
-    // SAFETY: as in `known`.
-    let t = unsafe { &mut *entry };
-    t.task = task as u64;
+    let t = admit(tid, task as u64)?;
     t.tid = tid;
     t.tgid = tgid;
     t.comm = emit::comm();
@@ -75,6 +80,30 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     if target {
         own_mm_seen(tgid);
     }
+    Some(t)
+}
+
+/// A free entry, all zero but for `task`.
+#[inline(always)]
+fn admit(tid: u32, task: u64) -> Option<&'static mut Thread> {
+    if CLAIMS.insert(slot_of(tid), task, BPF_NOEXIST).is_ok() {
+        // SAFETY: claimed by this thread, and zeroed when it was given back.
+        let t = unsafe { &mut *SLOTS.get_ptr_mut(slot_of(tid))? };
+        t.task = task;
+        return Some(t);
+    }
+    if THREADS.get_ptr(tid).is_some() {
+        // The last owner's counts were not read in time; they go, and the loss is told.
+        count::loss(Loss::TidReused);
+        let _ = THREADS.remove(tid);
+    }
+    if THREADS.insert(tid, ZERO.get(0)?, 0).is_err() {
+        count::loss(Loss::MapFull);
+        return None;
+    }
+    // SAFETY: this thread's own.
+    let t = unsafe { &mut *THREADS.get_ptr_mut(tid)? };
+    t.task = task;
     Some(t)
 }
 

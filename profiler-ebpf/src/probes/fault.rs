@@ -25,7 +25,7 @@ use profiler_common::{
 
 use crate::{
     count, emit,
-    globals::{MISSING, flag, has, off, opt},
+    globals::{flag, has, off, opt},
     kernel::{Mem, Probed, Typed, now},
     maps::FAULTS,
     thread,
@@ -77,7 +77,7 @@ fn first_attempt<M: Mem>(t: &mut Thread, vma: *const u8, address: u64, flags: u3
         }
     } else if has(flags, flag::FAULT_FLAG_VMA_LOCK()) {
         Path::VmaLock
-    } else if flag::FAULT_FLAG_VMA_LOCK() == MISSING || !has(flags, flag::FAULT_FLAG_USER()) {
+    } else if flag::FAULT_FLAG_VMA_LOCK() == 0 || !has(flags, flag::FAULT_FLAG_USER()) {
         Path::MmapLock
     } else {
         Path::Fallback
@@ -155,8 +155,8 @@ unsafe fn pointer<M: Mem>(base: *const u8, offset: u32) -> *const u8 {
 fn continues(flags: u32) -> bool {
     !has(flags, flag::FAULT_FLAG_VMA_LOCK())
         || has(flags, flag::FAULT_FLAG_TRIED())
-        || flag::VM_FAULT_RETRY_VMA() != MISSING
-        || flag::VM_FAULT_RETRY_HARD() != MISSING
+        || flag::VM_FAULT_RETRY_VMA() != 0
+        || flag::VM_FAULT_RETRY_HARD() != 0
 }
 
 #[inline(always)]
@@ -193,7 +193,7 @@ fn attempt_ends(vma: *const u8, address: u64, ret: u32) {
         count::counters(|c| c.retries += 1);
         return;
     }
-    let error = is_error(ret);
+    let error = has(ret, opt::VM_FAULT_ERROR());
     if thread::account(t) != u64::from(!error) {
         misfit(t);
         return;
@@ -222,17 +222,6 @@ fn attempt_ends(vma: *const u8, address: u64, ret: u32) {
 fn misfit(t: &mut Thread) {
     count::loss(Loss::UnmatchedExit);
     t.fault.phase = phase::IDLE;
-}
-
-/// VM_FAULT_ERROR, include/linux/mm_types.h.
-#[inline(always)]
-fn is_error(ret: u32) -> bool {
-    has(ret, flag::VM_FAULT_OOM())
-        || has(ret, flag::VM_FAULT_SIGBUS())
-        || has(ret, flag::VM_FAULT_SIGSEGV())
-        || has(ret, flag::VM_FAULT_HWPOISON())
-        || has(ret, flag::VM_FAULT_HWPOISON_LARGE())
-        || has(ret, flag::VM_FAULT_FALLBACK())
 }
 
 /// The fault is over: count it on its path. Gives its end when it is worth a record.
@@ -381,7 +370,7 @@ fn accounted(major: bool, address: u64) {
         .holds
         .iter()
         .any(|h| h.mm != 0 && h.mode == Mode::Read as u8);
-    if flag::FAULT_FLAG_VMA_LOCK() == MISSING {
+    if flag::FAULT_FLAG_VMA_LOCK() == 0 {
         t.fault.path = Path::MmapLock as u8;
     } else if t.fault.path == Path::VmaLock as u8 && under_mmap_lock {
         t.fault.path = if major {
@@ -484,7 +473,7 @@ fn event_address(ctx: &PerfEventContext) -> u64 {
 
 #[btf_tracepoint]
 fn fault_user_tp(ctx: BtfTracePointContext) {
-    let path = if flag::FAULT_FLAG_VMA_LOCK() == MISSING {
+    let path = if flag::FAULT_FLAG_VMA_LOCK() == 0 {
         Path::MmapLock
     } else {
         Path::VmaLock

@@ -23,7 +23,7 @@ const RWSEM_WRITER_LOCKED: u64 = 1;
 fn refused(mm: *const u8, address: u64) {
     let Some(t) = thread::current(0) else { return };
     if t.fault.phase == phase::RETRYING {
-        if flag::VM_FAULT_RETRY_VMA() != MISSING || flag::VM_FAULT_RETRY_HARD() != MISSING {
+        if flag::VM_FAULT_RETRY_VMA() != 0 || flag::VM_FAULT_RETRY_HARD() != 0 {
             return; // a kernel that retries under the VMA lock, and could not
         }
         fault::given_up(t);

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
     programs::ProgramFd,
+    sys::SyscallError,
 };
 use profiler_common::{
     agg::{Counters, FaultAgg, LockAgg, LockHist, lock_index},
@@ -14,7 +15,7 @@ use profiler_common::{
     words::{Loss, Mode, Op, Path},
 };
 
-use super::comm;
+use super::{comm, slots::Slots};
 use crate::{
     kernel::{host, prog_info},
     model::{Snapshot, Thread},
@@ -28,7 +29,9 @@ pub struct Maps {
     locks: PerCpuArray<MapData, LockAgg>,
     lock_hists: PerCpuArray<MapData, LockHist>,
     counters: PerCpuArray<MapData, Counters>,
-    threads: HashMap<MapData, u32, thread::Thread>,
+    slots: Slots,
+    /// Threads whose slot is another's.
+    overflow: HashMap<MapData, u32, thread::Thread>,
     /// By (tgid, tid).
     dead: BTreeMap<(u32, u32), Thread>,
     /// Names of processes whose main thread was not seen; `None`: gone before it was looked up.
@@ -46,7 +49,8 @@ impl Maps {
             locks: per_cpu(ebpf, "LOCKS")?,
             lock_hists: per_cpu(ebpf, "LOCK_HISTS")?,
             counters: per_cpu(ebpf, "COUNTERS")?,
-            threads: HashMap::try_from(taken(ebpf, "THREADS")?)?,
+            slots: slots(ebpf)?,
+            overflow: HashMap::try_from(taken(ebpf, "THREADS")?)?,
             dead: BTreeMap::new(),
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
@@ -133,18 +137,28 @@ impl Maps {
 
     /// The living and the dead, in order of (tgid, tid).
     fn threads(&mut self) -> Result<Vec<Thread>, MapError> {
-        let raw: Vec<(u32, thread::Thread)> = self.threads.iter().filter_map(Result::ok).collect();
         let mut living = BTreeMap::<(u32, u32), Thread>::new();
-        for (tid, t) in &raw {
-            let thread = from_raw(t);
+        let mut dead = Vec::new();
+        let slots: Vec<_> = self.slots.used().collect();
+        for (i, t) in slots {
             if t.exited == 0 {
-                living.insert((t.tgid, t.tid), thread);
+                living.insert((t.tgid, t.tid), from_raw(&t));
             } else {
-                // Fails only if the thread table was emptied meanwhile.
-                let _ = self.threads.remove(tid);
-                self.bury(thread);
+                self.slots.free(i);
+                dead.push(from_raw(&t));
             }
         }
+        let overflow: Vec<_> = self.overflow.iter().filter_map(Result::ok).collect();
+        for (tid, t) in overflow {
+            if t.exited == 0 {
+                living.insert((t.tgid, t.tid), from_raw(&t));
+            } else {
+                // Fails only if the kernel side has just given it to another thread.
+                let _ = self.overflow.remove(&tid);
+                dead.push(from_raw(&t));
+            }
+        }
+        dead.into_iter().for_each(|t| self.bury(t));
         for (key, dead) in &self.dead {
             living
                 .entry(*key)
@@ -211,8 +225,23 @@ fn per_cpu<V: Pod>(ebpf: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V
     PerCpuArray::try_from(taken(ebpf, name)?)
 }
 
+fn slots(ebpf: &mut Ebpf) -> Result<Slots, MapError> {
+    let Map::Array(data) = taken(ebpf, "SLOTS")? else {
+        return Err(MapError::InvalidName {
+            name: "SLOTS".into(),
+        });
+    };
+    let claims = HashMap::try_from(taken(ebpf, "CLAIMS")?)?;
+    Slots::map(data, claims).map_err(|io_error| {
+        MapError::SyscallError(SyscallError {
+            call: "mmap",
+            io_error,
+        })
+    })
+}
+
 /// A map of the object, by name.
-pub fn taken(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, MapError> {
+pub fn taken(ebpf: &mut Ebpf, name: &str) -> Result<Map, MapError> {
     ebpf.take_map(name)
         .ok_or_else(|| MapError::InvalidName { name: name.into() })
 }

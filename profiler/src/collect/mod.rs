@@ -3,6 +3,7 @@
 
 mod maps;
 mod ring;
+mod slots;
 
 pub use maps::{Maps, taken};
 pub use ring::{Batch, Ring};

@@ -90,13 +90,29 @@ impl Facts {
     pub fn globals(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let fields = FIELDS
             .iter()
-            .map(|(global, path)| (*global, self.btf.offset(path)));
+            .map(|(global, path)| (*global, self.btf.offset(path).unwrap_or(MISSING)));
         let enums = ENUMS
             .iter()
-            .map(|(global, e, name)| (*global, self.btf.enumerator(e, name)));
-        fields
-            .chain(enums)
-            .map(|(global, value)| (global, value.unwrap_or(MISSING)))
+            .map(|(global, e, name)| (*global, self.btf.enumerator(e, name).unwrap_or(0)));
+        fields.chain(enums)
+    }
+
+    /// VM_FAULT_ERROR, a macro (include/linux/mm_types.h), from the enumerators it is made of.
+    pub fn vm_fault_error(&self) -> u32 {
+        [
+            "OOM",
+            "SIGBUS",
+            "SIGSEGV",
+            "HWPOISON",
+            "HWPOISON_LARGE",
+            "FALLBACK",
+        ]
+        .iter()
+        .filter_map(|e| {
+            self.btf
+                .enumerator("vm_fault_reason", &format!("VM_FAULT_{e}"))
+        })
+        .fold(0, |mask, bit| mask | bit)
     }
 
     /// Required fields this kernel's BTF lacks.
@@ -137,5 +153,6 @@ mod tests {
             .filter(|(g, v)| regs.contains(g) && *v != MISSING)
             .count();
         assert_eq!(known, 1, "one architecture's registers, not both");
+        assert_eq!(facts.vm_fault_error() & 0x873, 0x873);
     }
 }

@@ -25,6 +25,7 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
             "LOCKS_ALL",
             u32::from(ladder.rung(Group::MmapLockEvents).is_some()),
         ),
+        ("VM_FAULT_ERROR", facts.vm_fault_error()),
         ("EMPTY", u32::from(request.empty)),
         ("FAULT_EVENTS", u32::from(has(Attach::MinorFaults))),
         (
