@@ -50,12 +50,10 @@ impl Slots {
 
     /// A copy of every entry in use. One that changes meanwhile is as good as one read later.
     pub fn used(&self) -> impl Iterator<Item = (usize, Thread)> {
-        (0..SLOTS_MAX as usize).filter_map(|i| {
-            (self.owner(i).load(Ordering::Acquire) != 0).then(|| {
-                // SAFETY: inside the mapping; a `Thread` is made of integers only.
-                (i, unsafe { self.base.add(i).as_ptr().read_volatile() })
-            })
-        })
+        (0..SLOTS_MAX as usize)
+            .filter(|i| self.owner(*i).load(Ordering::Acquire) != 0)
+            // SAFETY: inside the mapping; a `Thread` is made of integers only.
+            .map(|i| (i, unsafe { self.base.add(i).as_ptr().read_volatile() }))
     }
 
     /// Gives a dead thread's entry back, all zero, its owner last, and then the claim to it.
