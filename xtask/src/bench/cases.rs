@@ -71,7 +71,7 @@ const VMA: Hooks = (
 /// The default of kernels with cheap mmap_lock tracepoints.
 const ALL: Hooks = (
     "all",
-    "the same and three mmap_lock tracepoints",
+    "these two, three mmap_lock tracepoints",
     &["--mmap-lock", "all"],
 );
 
@@ -139,20 +139,20 @@ pub fn all() -> Vec<Case> {
         floor: Some("fault-pair-empty".to_owned()),
         budget: None,
     });
-    let mut lock = |hooks, mode, what| {
-        cases.push(Case {
-            what,
-            ..case(Load::Lock, hooks, mode)
-        });
+    let lock = |hooks, mode, of_the_lock, what| Case {
+        hooks: of_the_lock,
+        what,
+        ..case(Load::Lock, hooks, mode)
     };
-    lock(ALL, EMPTY, "empty programs");
-    lock(ALL, EVERY, "ours");
-    lock(VMA, EMPTY, "empty programs");
-    lock(VMA, EVERY, "ours");
-    // Without the tracepoints an uncontended lock meets no hook: nothing to hold a budget against.
-    if let Some(last) = cases.last_mut() {
-        (last.floor, last.budget) = (None, None);
-    }
+    let tracepoints = "three mmap_lock tracepoints (`all`)";
+    cases.push(lock(ALL, EMPTY, tracepoints, "empty programs"));
+    cases.push(lock(ALL, EVERY, tracepoints, "ours"));
+    // An uncontended lock meets no hook then: nothing to hold a budget against.
+    cases.push(Case {
+        floor: None,
+        budget: None,
+        ..lock(VMA, EVERY, "the slow paths only (`contended`)", "ours")
+    });
     cases
 }
 

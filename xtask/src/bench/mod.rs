@@ -10,6 +10,7 @@ mod page;
 mod peer;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -50,6 +51,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         build::vmascope(Arch::HOST, true)?
     };
+    // A copy: a build beside us must not change what is measured half-way.
+    let folder = Folder::new()?;
+    let program = folder.copy(&program)?;
     let load = build::load(Arch::HOST)?;
     if args.quick {
         let cases = cases::quick();
@@ -84,6 +88,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     print!("{text}");
     println!("\nwritten: {}", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// A temporary folder, removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let dir = paths::temp_beside(&std::env::temp_dir().join("vmascope-bench"));
+        paths::make_dir(&dir)?;
+        Ok(Self(dir))
+    }
+
+    fn copy(&self, file: &Path) -> Result<PathBuf> {
+        let to = self.0.join(file.file_name().unwrap_or_default());
+        fs::copy(file, &to).with_context(|| format!("cannot write {}", to.display()))?;
+        Ok(to)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
 }
 
 /// Bytes of each architecture's program.

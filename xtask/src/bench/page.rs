@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::cases::{Attached, Case, Load, PEER};
 use super::guest::{PROBE_COUNT, Run};
-use super::native::{CROWD, Daemon, Events, Native, RATE};
+use super::native::{ATTEMPTS, CROWD, Daemon, Events, Native, RATE};
 use crate::arch::Arch;
 use crate::system;
 
@@ -202,6 +202,8 @@ fn machine(figures: &Figures) -> String {
     let mut text = String::from(
         "\n## Events, daemon and start
 
+On this machine, but for the last row. The rate of events is that of the load: it makes the faults.
+
 | what | measured | budget | holds |\n|---|---|---|---|\n",
     );
     let mut row = |what: &str, measured: &str, budget: &str, verdict: &str| {
@@ -210,13 +212,12 @@ fn machine(figures: &Figures) -> String {
     let steady = &native.steady;
     row(
         &format!(
-            "a record for every fault, {} faults/s asked for",
+            "a record for every fault, {} faults/s asked for, best of at most {ATTEMPTS} runs",
             grouped(RATE)
         ),
         &events(steady),
         &format!("{}/s, no loss", grouped(RATE)),
-        // A late tick or two are no fault of ours.
-        holds(steady.lost == 0 && steady.per_second >= RATE as f64 * 0.98),
+        holds(steady.lost == 0 && steady.is_at_rate()),
     );
     let flat_out = &native.flat_out;
     row(
@@ -226,18 +227,32 @@ fn machine(figures: &Figures) -> String {
         holds(exact(flat_out)),
     );
     for daemon in &native.daemons {
+        let beside = beside(daemon);
+        let rss = daemon.rss_bytes as f64 / MIB;
         row(
-            &beside(daemon),
+            &format!("CPU, {beside}"),
+            &format!("{:.2} % of one CPU", daemon.cpu_percent),
+            "1 %",
+            holds(daemon.cpu_percent <= 1.0),
+        );
+        row(
+            &format!("memory, {beside}"),
             &format!(
-                "{:.2} % of one CPU, peak RSS {:.1} MiB, maps {:.1} MiB",
-                daemon.cpu_percent,
-                daemon.peak_rss_bytes as f64 / MIB,
+                "RSS {rss:.1} MiB without maps; maps {:.1} MiB",
                 daemon.map_bytes as f64 / MIB
             ),
-            "1 %, 24 MiB and the maps",
-            holds(daemon.cpu_percent <= 1.0 && daemon.peak_rss_bytes as f64 <= 24.0 * MIB),
+            "24 MiB and the maps",
+            holds(rss <= 24.0),
         );
     }
+    let peaks = native.daemons.iter().map(|daemon| daemon.peak_rss_bytes);
+    let peak = peaks.max().unwrap_or(0) as f64 / MIB;
+    row(
+        "peak RSS, reached while it reads the kernel's type information",
+        &format!("{peak:.1} MiB"),
+        "24 MiB and the maps",
+        holds(peak <= 24.0),
+    );
     row(
         "exec to armed, median",
         &format!("{:.0} ms", native.start_ms),
@@ -275,10 +290,10 @@ fn machine(figures: &Figures) -> String {
 
 fn beside(daemon: &Daemon) -> String {
     if daemon.processes == 0 {
-        "`record` of the whole system, interval 1 s".to_owned()
+        "the whole system, interval 1 s".to_owned()
     } else {
         format!(
-            "the same beside {} processes that fault twice a second",
+            "the same beside {} processes that fault twice a second each",
             grouped(CROWD)
         )
     }

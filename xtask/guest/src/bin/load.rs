@@ -111,13 +111,29 @@ fn rounds(what: &str, count: usize, rounds: usize) -> io::Result<Value> {
     Ok(json!({ "load": what, "count": count, "rounds_ns": times, "faults": faults }))
 }
 
-/// `rate` touches a second, in a burst each millisecond.
+/// `rate` touches a second, by two threads.
 fn paced(rate: usize, seconds: usize) -> io::Result<Value> {
+    const THREADS: usize = 2;
+    let begin = Instant::now();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| std::thread::spawn(move || paced_thread(rate / THREADS, seconds)))
+        .collect();
+    let mut faults = 0;
+    for thread in threads {
+        faults += thread
+            .join()
+            .map_err(|_| io::Error::other("a thread panicked"))??;
+    }
+    let elapsed = nanoseconds(begin.elapsed());
+    Ok(json!({ "load": "paced", "faults": faults, "elapsed_ns": elapsed }))
+}
+
+/// `rate` touches a second, in a burst each millisecond; the faults it made.
+fn paced_thread(rate: usize, seconds: usize) -> io::Result<i64> {
     const TICK: Duration = Duration::from_millis(1);
     let pages = Pages::new((rate / 1000).max(1))?;
     let before = minor_faults();
-    let begin = Instant::now();
-    let mut due = begin;
+    let mut due = Instant::now();
     for _ in 0..seconds * 1000 {
         pages.touch();
         pages.drop_all()?;
@@ -125,8 +141,7 @@ fn paced(rate: usize, seconds: usize) -> io::Result<Value> {
         // A tick that comes late is made up for by the next ones.
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
-    let elapsed = nanoseconds(begin.elapsed());
-    Ok(json!({ "load": "paced", "faults": minor_faults() - before, "elapsed_ns": elapsed }))
+    Ok(minor_faults() - before)
 }
 
 /// Many processes that each fault a little, twice a second.
