@@ -82,12 +82,16 @@ fn program(package: &str, name: &str, arch: Arch, release: bool) -> Result<PathB
         cargo.env("RUSTC_BOOTSTRAP", "1");
         cargo.args(["-Z", "build-std=std,panic_abort"]);
     }
-    let compiler = toolchain::c_compiler(arch);
-    let triple = arch.triple().replace('-', "_");
-    let key = format!("CARGO_TARGET_{}", triple.to_uppercase());
-    cargo.env(format!("{key}_RUSTFLAGS"), "-Ctarget-feature=+crt-static");
-    cargo.env(format!("{key}_LINKER"), &compiler);
-    cargo.env(format!("CC_{triple}"), &compiler);
+    // For every architecture on every call: what differs between two calls makes cargo build the
+    // host's build scripts again.
+    for arch in Arch::ALL {
+        let compiler = toolchain::c_compiler(arch);
+        let triple = arch.triple().replace('-', "_");
+        let key = format!("CARGO_TARGET_{}", triple.to_uppercase());
+        cargo.env(format!("{key}_RUSTFLAGS"), "-Ctarget-feature=+crt-static");
+        cargo.env(format!("{key}_LINKER"), &compiler);
+        cargo.env(format!("CC_{triple}"), &compiler);
+    }
     // Either would take the place of the target's flags, and the program would not be static.
     cargo
         .env_remove("RUSTFLAGS")

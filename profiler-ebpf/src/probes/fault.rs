@@ -9,6 +9,8 @@
 //! it can be hooked, the exceptions tracepoints for the start. Out: FAULTS, the thread's counts,
 //! a record over the threshold.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     EbpfContext,
     bindings::bpf_perf_event_data,
@@ -51,6 +53,7 @@ fn attempt_begins<M: Mem>(vma: *const u8, address: u64, flags: u32, has_regs: bo
         } else {
             count::loss(Loss::UnmatchedEntry);
             t.fault.phase = phase::IDLE;
+            thread::account(t);
         }
     }
     if t.fault.phase == phase::RETRYING {
@@ -180,7 +183,8 @@ fn attempt_ends(vma: *const u8, address: u64, ret: u32) {
     }
     if t.fault.phase == phase::IDLE || t.fault.phase == phase::LOCKING || t.fault.address != address
     {
-        count::loss(Loss::UnmatchedExit);
+        thread::account(t);
+        misfit(t);
         return;
     }
     if t.fault.phase == phase::RETRYING {
@@ -262,7 +266,10 @@ fn finish(t: &mut Thread, major: bool, error: bool) -> Option<u64> {
     if ns > t.counts.max_ns {
         t.counts.max_ns = ns;
     }
-    if let Some(n) = t.counts.log2_us.get_mut(log2_us_of(slot)) {
+    // Out of the compiler's sight: it would compare before the division, and the verifier of 6.1
+    // then loses the bound.
+    let bucket = black_box(log2_us_of(slot));
+    if let Some(n) = t.counts.log2_us.get_mut(bucket) {
         *n += 1;
     }
     emit::over_threshold(ns).then_some(end)

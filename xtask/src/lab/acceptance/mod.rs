@@ -65,8 +65,9 @@ fn no_losses(report: &Value) -> Result<()> {
             .as_i64()
             .unwrap_or(i64::MAX)
             .unsigned_abs();
+        // A skipped run costs its own fault, and at most the one it was to be told from.
         ensure!(
-            missed <= skipped,
+            missed <= 2 * skipped,
             "{missed} faults missed, but only {skipped} program runs were skipped"
         );
         let all = check["kernel"].as_u64().unwrap_or(0);
@@ -103,8 +104,8 @@ mod tests {
                 "cross_check": {"threads": {"kernel": 1000, "difference": -missed}},
             })
         };
-        assert!(no_losses(&skipped(5)).is_ok());
-        assert!(no_losses(&skipped(6)).is_err());
+        assert!(no_losses(&skipped(10)).is_ok());
+        assert!(no_losses(&skipped(11)).is_err());
         assert!(no_losses(&serde_json::json!({"loss": {"unmatched_exit": 1}})).is_err());
         assert!(no_losses(&serde_json::json!({})).is_err());
     }
