@@ -2,7 +2,10 @@
 
 use crate::{
     hist::{DECADES, SLOTS},
-    words::{FallbackReason, Kind, Loss, Mode, Op},
+    words::{
+        FallbackReason, FolioState, HeldWait, IoprioClass, Kind, Loss, Mode, Op, PrioClass,
+        RetryReason,
+    },
 };
 
 /// Exact count, sum and maximum beside the slots.
@@ -32,12 +35,64 @@ pub struct FaultAgg {
 pub struct Counters {
     pub fallbacks: [u64; FallbackReason::COUNT],
     /// Attempts that returned `VM_FAULT_RETRY`.
-    pub retries: u64,
+    pub retries: [u64; RetryReason::COUNT],
+    /// What those that looked a folio up found.
+    pub folio_states: [u64; FolioState::COUNT],
+    /// Faults that waited with their lock, by the longest of their waits, and the time of each.
+    pub held_waits: [u64; HeldWait::COUNT],
+    pub held_wait_ns: [u64; HeldWait::COUNT],
     /// Faults of vmascope itself, left out of everything else.
     pub own_faults: u64,
-    /// Records reserved in the ring: emitted = received + `Loss::RingFull`.
+    /// Records written to the ring; those that found no room are `Loss::RingFull`, on top.
     pub emitted: u64,
     pub loss: [u64; Loss::COUNT],
+}
+
+/// What the slow faults of one [`Kind`] spent their time on; with the rest, which is work, the parts
+/// add up to `total_ns`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Components {
+    pub faults: u64,
+    pub total_ns: u64,
+    pub mmap_lock_wait_ns: u64,
+    /// With the lock given up: until the thread was woken, and from there until it ran.
+    pub io_wait_ns: u64,
+    pub run_delay_ns: u64,
+    pub userfault_wait_ns: u64,
+    pub held_wait_ns: u64,
+}
+
+/// One per (priority class, I/O class): the time faults spent in `io_schedule`; index with
+/// [`io_index`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct IoWait {
+    pub wait: Hist,
+    /// The part of it after the thread was woken.
+    pub run_delay_sum_ns: u64,
+    pub run_delay_max_ns: u64,
+}
+
+pub const IO_WAITS: usize = PrioClass::COUNT * IoprioClass::COUNT;
+
+#[inline(always)]
+pub fn io_index(prio: PrioClass, ioprio: IoprioClass) -> u32 {
+    prio as u32 * IoprioClass::COUNT as u32 + ioprio as u32
+}
+
+/// VMA sizes: bucket `i` holds `[2^i, 2^(i+1))` pages.
+pub const SIZES: usize = 36;
+
+/// The VMAs that faulted, by size.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct VmaSizes {
+    /// Of the faults that were timed, each as many as it stands for.
+    pub faults: [u64; SIZES],
+    pub retries: [u64; SIZES],
+    /// All waiting of these faults, for locks, I/O or a handler.
+    pub wait_ns: [u64; SIZES],
 }
 
 /// One per (mode, op) of `mmap_lock`; index with [`lock_index`].

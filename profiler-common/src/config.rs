@@ -16,13 +16,24 @@ macro_rules! kernel_fields {
             (VMA_FLAGS, "vm_area_struct.vm_flags"),
             (VMA_FILE, "vm_area_struct.vm_file"),
             (VMA_OPS, "vm_area_struct.vm_ops"),
+            (VMA_ANON_VMA, "vm_area_struct.anon_vma"),
+            (VMA_ANON_NAME, "vm_area_struct.anon_name"),
+            (ANON_NAME, "anon_vma_name.name"),
+            (OPS_MAP_PAGES, "vm_operations_struct.map_pages"),
             (MM_MMAP_LOCK, "mm_struct.mmap_lock"),
+            (MM_MAP_COUNT, "mm_struct.map_count"),
+            (MM_TOTAL_VM, "mm_struct.total_vm"),
             (RWSEM_COUNT, "rw_semaphore.count"),
             (RWSEM_OWNER, "rw_semaphore.owner"),
             (FILE_INODE, "file.f_inode"),
+            (FILE_DENTRY, "file.f_path.dentry"),
+            (DENTRY_NAME, "dentry.d_name.name"),
             (INODE_SB, "inode.i_sb"),
+            (INODE_INO, "inode.i_ino"),
             (INODE_MODE, "inode.i_mode"),
             (SB_MAGIC, "super_block.s_magic"),
+            (SB_DEV, "super_block.s_dev"),
+            (FOLIO_FLAGS, "folio.flags"),
             (TASK_PID, "task_struct.pid"),
             (TASK_TGID, "task_struct.tgid"),
             (TASK_COMM, "task_struct.comm"),
@@ -30,6 +41,11 @@ macro_rules! kernel_fields {
             (TASK_FLAGS, "task_struct.flags"),
             (TASK_PRIO, "task_struct.prio"),
             (TASK_POLICY, "task_struct.policy"),
+            (TASK_NVCSW, "task_struct.nvcsw"),
+            (TASK_RUN_DELAY, "task_struct.sched_info.run_delay"),
+            (TASK_PENDING, "task_struct.pending.signal"),
+            (TASK_IO_CONTEXT, "task_struct.io_context"),
+            (IOC_IOPRIO, "io_context.ioprio"),
             (TASK_MIN_FLT, "task_struct.min_flt"),
             (TASK_MAJ_FLT, "task_struct.maj_flt"),
             // x86_64 and arm64 name the saved system call and its arguments differently; each
@@ -44,7 +60,7 @@ macro_rules! kernel_fields {
     };
 }
 
-/// Enumerators: `(GLOBAL, "enum", "enumerator")`; 0 where this kernel has none, since all are bits.
+/// Enumerators: `(GLOBAL, "enum", "enumerator")`; 0 where this kernel has none, which none of them is.
 #[macro_export]
 macro_rules! kernel_enums {
     ($apply:ident) => {
@@ -58,6 +74,9 @@ macro_rules! kernel_enums {
             (VM_FAULT_COMPLETED, "vm_fault_reason", "VM_FAULT_COMPLETED"),
             (VM_FAULT_RETRY_VMA, "vm_fault_reason", "VM_FAULT_RETRY_VMA"),
             (VM_FAULT_RETRY_HARD, "vm_fault_reason", "VM_FAULT_RETRY_HARD"),
+            // Numbers of bits, and none of these two is bit 0.
+            (PG_UPTODATE, "pageflags", "PG_uptodate"),
+            (PG_WRITEBACK, "pageflags", "PG_writeback"),
         }
     };
 }
@@ -76,6 +95,7 @@ macro_rules! options {
             (FAULT_EVENTS, "1: faults end at the software page-fault events, not at function exit"),
             (FAULT_ENTRY, "1: handle_mm_fault entry is hooked"),
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
+            (EARLY_VMA_LOCK, "1: VMA locks are for VMAs only that have an anon_vma (before 6.7)"),
             (EMPTY, "1: every program returns at once: the floor that benches compare with"),
         }
     };

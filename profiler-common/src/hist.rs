@@ -92,7 +92,7 @@ pub fn log2_us_of(slot: usize) -> usize {
 
 /// eBPF has no instruction that counts zeros, and LLVM's way around it is longer than this.
 #[inline(always)]
-fn log2(ns: u64) -> u32 {
+pub fn log2(ns: u64) -> u32 {
     let (mut v, mut pow) = (ns, 0);
     if v >> 32 != 0 {
         (v, pow) = (v >> 32, 32);

@@ -5,9 +5,11 @@
 
 pub mod agg;
 pub mod config;
+pub mod fault;
 pub mod hist;
 pub mod record;
 pub mod thread;
+pub mod waits;
 pub mod words;
 
 #[cfg(feature = "user")]

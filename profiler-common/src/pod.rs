@@ -12,9 +12,12 @@ macro_rules! pod {
 }
 
 pod!(
+    agg::Components,
     agg::Counters,
     agg::FaultAgg,
+    agg::IoWait,
     agg::LockAgg,
     agg::LockHist,
+    agg::VmaSizes,
     thread::Thread
 );

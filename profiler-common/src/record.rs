@@ -17,6 +17,9 @@ pub struct Who {
     /// Kernel scale: -1 deadline, 0-99 real time, 100-139 fair.
     pub prio: i32,
     pub policy: u32,
+    /// `task_struct.io_context.ioprio`, 0 where none is set.
+    pub ioprio: u32,
+    pub pad: u32,
     pub comm: [u8; 16],
 }
 
@@ -34,6 +37,13 @@ pub struct FaultRecord {
     pub vm_end: u64,
     pub vm_flags: u64,
     pub mmap_wait_ns: u64,
+    pub io_wait_ns: u64,
+    pub run_delay_ns: u64,
+    pub userfault_wait_ns: u64,
+    pub held_wait_ns: u64,
+    /// Of the file, 0 without one.
+    pub ino: u64,
+    pub dev: u32,
     /// `enum fault_flag` of the last attempt.
     pub fault_flags: u32,
     /// `vm_fault_t` of the last attempt.
@@ -43,8 +53,19 @@ pub struct FaultRecord {
     pub fallback: u8,
     pub attempts: u8,
     pub major: u8,
-    pub pad: [u8; 3],
+    /// `RetryReason + 1` of the last attempt that gave up its lock, 0: none did.
+    pub retry: u8,
+    /// `HeldWait + 1`
+    pub held: u8,
+    /// `FolioState + 1`
+    pub folio: u8,
+    pub pad: [u8; 4],
+    /// Of the file, or of an anonymous VMA that was given one; cut short.
+    pub name: [u8; NAME],
 }
+
+/// Bytes kept of a name.
+pub const NAME: usize = 32;
 
 /// One wait for an `mmap_lock`.
 #[repr(C)]

@@ -4,6 +4,7 @@
 
 use crate::{
     hist::LOG2_BUCKETS,
+    waits::Waits,
     words::{Mode, Path},
 };
 
@@ -18,17 +19,27 @@ pub mod phase {
     pub const RETRYING: u8 = 3;
 }
 
+/// Whether a fault's start is known, and what it stands for.
+pub mod timed {
+    pub const NO: u8 = 0;
+    /// One common fault in `SAMPLE`, for as many.
+    pub const SAMPLED: u8 = 1;
+    /// For itself alone.
+    pub const ALWAYS: u8 = 2;
+}
+
 /// The fault in flight.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct InFlight {
     pub start_ns: u64,
     pub address: u64,
+    /// Of the VMA, when the latest attempt began: `vm_ops` and `anon_vma`.
+    pub vm_ops: u64,
+    pub anon_vma: u64,
     pub vm_start: u64,
     pub vm_end: u64,
     pub vm_flags: u64,
-    /// Waited for `mmap_lock` inside this fault.
-    pub mmap_wait_ns: u64,
     /// Of the latest attempt, as the kernel passed them.
     pub flags: u32,
     pub attempts: u8,
@@ -38,7 +49,10 @@ pub struct InFlight {
     /// `FallbackReason + 1`, 0 when the VMA lock was had.
     pub fallback: u8,
     pub timed: u8,
-    pub pad: [u8; 6],
+    /// `waits` holds this fault's.
+    pub slow: u8,
+    pub pad: [u8; 5],
+    pub waits: Waits,
 }
 
 /// A request for, or a hold of, one `mmap_lock`.
@@ -100,7 +114,10 @@ pub struct Thread {
     pub seq: u32,
     /// 0: a stranger at a target's address space, whose own faults and locks do not count.
     pub target: u32,
-    pub pad: u32,
+    /// VMAs of the address space, when a slow fault last ended.
+    pub map_count: u32,
+    /// Its pages.
+    pub total_vm: u64,
     /// `minor` + `major` when they were last looked at: a fault that ends must find them one
     /// higher, so a hook that was skipped shows as a jump.
     pub accounted: u64,

@@ -69,7 +69,87 @@ words! {
     FallbackReason {
         WriteActive = "write_active",
         NoVmaOrRaced = "no_vma_or_raced",
+        /// Kernels before 6.7: an anonymous VMA that never had a page.
+        AnonVma = "anon_vma",
+        /// Kernels before 6.7: a VMA that is not anonymous.
+        Unsupported = "unsupported",
         Unknown = "unknown",
+    }
+}
+
+words! {
+    /// Why an attempt gave up its lock and returned `VM_FAULT_RETRY`.
+    RetryReason {
+        /// The folio had to be read.
+        Io = "io",
+        /// The folio was there, but locked: another thread reads it, or holds it.
+        FolioLocked = "folio_locked",
+        /// Nothing to wait for: the lock was dropped to start readahead of what comes next.
+        AsyncReadahead = "async_readahead",
+        SwapIn = "swap_in",
+        Userfault = "userfault",
+        /// A hole is being punched into the file.
+        ShmemHole = "shmem_hole",
+        /// The VMA has no `anon_vma` yet, and `mmap_lock` was not free.
+        AnonVmaTrylock = "anon_vma_trylock",
+        /// The driver's or file system's handler may not run under the VMA lock.
+        NoMapPages = "no_map_pages",
+        DevicePrivate = "device_private",
+        Driver = "driver",
+        /// A fatal signal came first.
+        Killed = "killed",
+        Other = "other",
+    }
+}
+
+words! {
+    /// What a fault waited for while it kept its lock.
+    HeldWait {
+        SwapSync = "swap_sync",
+        ShmemSwap = "shmem_swap",
+        PageMkwrite = "page_mkwrite",
+        Migration = "migration",
+        Reclaim = "reclaim",
+        Hugetlb = "hugetlb",
+        FolioLock = "folio_lock",
+        /// I/O of an attempt that may not drop its lock again.
+        TriedIo = "tried_io",
+    }
+}
+
+words! {
+    /// The folio when an attempt looked it up, before it gave up its lock.
+    FolioState {
+        /// Not there, or still to be read.
+        NotUptodate = "not_uptodate",
+        Uptodate = "uptodate",
+        UptodateWriteback = "uptodate_writeback",
+    }
+}
+
+words! {
+    /// The scheduling class a thread's priority puts it in.
+    PrioClass {
+        /// Real time and deadline.
+        Rt = "rt",
+        /// nice below 0.
+        High = "nice_below_0",
+        Normal = "normal",
+        /// nice above 0.
+        Low = "nice_above_0",
+        /// `SCHED_IDLE`.
+        Idle = "idle",
+    }
+}
+
+words! {
+    /// The I/O scheduling class (include/uapi/linux/ioprio.h): its numbers are the kernel's.
+    IoprioClass {
+        /// None set: the kernel derives it from the nice value.
+        None = "none",
+        Rt = "rt",
+        Be = "be",
+        Idle = "idle",
     }
 }
 

@@ -22,18 +22,23 @@ pub fn loss(reason: Loss) {
     counters(|c| c.loss[reason as usize] += 1);
 }
 
-/// Gives the slot, for a coarser count of the same duration.
 #[inline(always)]
-pub fn duration(hist: &mut Hist, ns: u64) -> usize {
-    hist.count += 1;
-    hist.sum_ns += ns;
+pub fn duration(hist: &mut Hist, ns: u64) {
+    weighted(hist, ns, 1);
+}
+
+/// A duration that stands for `weight`. Gives the slot, for a coarser count of the same.
+#[inline(always)]
+pub fn weighted(hist: &mut Hist, ns: u64, weight: u64) -> usize {
+    hist.count += weight;
+    hist.sum_ns += ns * weight;
     if ns > hist.max_ns {
         hist.max_ns = ns;
     }
     let slot = slot_of(ns);
     // `slot_of` is in range by construction; the verifier wants to see it.
     if let Some(n) = hist.slots.get_mut(slot) {
-        *n += 1;
+        *n += weight;
     }
     slot
 }

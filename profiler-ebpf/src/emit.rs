@@ -1,25 +1,22 @@
-//! Ring records. A record that finds no room is counted, so emitted = received + lost.
+//! Ring records. A record that finds no room is counted as lost.
 
 use aya_ebpf::helpers::bpf_get_current_comm;
 use profiler_common::{record::Who, words::Loss};
 
-use crate::{
-    count,
-    globals::{MISSING, off},
-    kernel::{Mem, Typed, task},
-    maps::EVENTS,
-};
+use crate::{count, kernel::task, maps::EVENTS, prio};
 
 /// Userspace drains on a timer: waking it per record would cost more than the record.
 const NO_WAKEUP: u64 = 1;
 
+/// `fill` must write every field: the space is as the last record left it.
 #[inline(always)]
-pub fn record<T: Copy + 'static>(make: impl FnOnce() -> T) {
+pub fn record<T: Copy + 'static>(fill: impl FnOnce(&mut T)) {
     let Some(mut entry) = EVENTS.reserve_untyped::<T>(0) else {
         count::loss(Loss::RingFull);
         return;
     };
-    entry.write(make());
+    // SAFETY: a record is made of integers only.
+    fill(unsafe { entry.assume_init_mut() });
     entry.submit(NO_WAKEUP);
     count::counters(|c| c.emitted += 1);
 }
@@ -31,24 +28,17 @@ pub fn over_threshold(ns: u64) -> bool {
 
 /// The current thread, as a record names it.
 #[inline(always)]
-pub fn current(tid: u32, tgid: u32) -> Who {
+pub fn who(tid: u32, tgid: u32) -> Who {
     let task = task();
-    let mut who = Who {
+    Who {
         tid,
         tgid,
-        prio: 0,
-        policy: 0,
+        prio: prio::prio(task),
+        policy: prio::policy(task),
+        ioprio: prio::ioprio(task),
+        pad: 0,
         comm: comm(),
-    };
-    if off::TASK_PRIO() != MISSING {
-        // SAFETY: typed pointer, offset of an int.
-        who.prio = unsafe { Typed::read(task, off::TASK_PRIO()) };
     }
-    if off::TASK_POLICY() != MISSING {
-        // SAFETY: as above.
-        who.policy = unsafe { Typed::read(task, off::TASK_POLICY()) };
-    }
-    who
 }
 
 #[inline(always)]

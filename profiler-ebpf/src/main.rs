@@ -6,12 +6,15 @@
 mod count;
 mod emit;
 mod filter;
+mod finish;
 mod globals;
 mod kernel;
 mod maps;
 mod op;
+mod prio;
 mod probes;
 mod thread;
+mod vma;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -5,11 +5,14 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use profiler_common::{
-    agg::{Counters, FaultAgg, LOCK_AGGS, LockAgg, LockHist},
+    agg::{
+        Components, Counters, FaultAgg, IO_WAITS as IO_WAIT_CLASSES, IoWait, LOCK_AGGS, LockAgg,
+        LockHist, VmaSizes,
+    },
     config::{MMS_MAX, RING_BYTES, SLOTS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX},
     record::FaultRecord,
     thread::Thread,
-    words::{Mode, Path},
+    words::{Kind, Mode, Path},
 };
 
 /// One entry, 0 until userspace has attached everything.
@@ -55,6 +58,15 @@ pub static SYSCALL_OPS: Array<u8, { 2 * SYSCALLS as usize }> = Array::new();
 
 #[btf_map]
 pub static FAULTS: PerCpuArray<FaultAgg, { Path::COUNT }> = PerCpuArray::new();
+
+#[btf_map]
+pub static COMPONENTS: PerCpuArray<Components, { Kind::COUNT }> = PerCpuArray::new();
+
+#[btf_map]
+pub static IO_WAITS: PerCpuArray<IoWait, IO_WAIT_CLASSES> = PerCpuArray::new();
+
+#[btf_map]
+pub static VMA_SIZES: PerCpuArray<VmaSizes, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub static LOCKS: PerCpuArray<LockAgg, { LOCK_AGGS }> = PerCpuArray::new();

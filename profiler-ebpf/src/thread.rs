@@ -29,6 +29,17 @@ pub fn known() -> Option<&'static mut Thread> {
     find(tid, task() as u64)
 }
 
+/// The entry of another thread, if it has one.
+#[inline(always)]
+pub fn of(task: *const u8) -> Option<&'static mut Thread> {
+    if opt::EMPTY() == 1 {
+        return None;
+    }
+    // SAFETY: typed task pointer, offset of an int.
+    let tid: u32 = unsafe { Typed::read(task, off::TASK_PID()) };
+    find(tid, task as u64)
+}
+
 #[inline(always)]
 fn slot_of(tid: u32) -> u32 {
     tid & (SLOTS_MAX - 1)

@@ -2,9 +2,9 @@
 //! their parents, names and address spaces stay true, a dead thread's entry is given up.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use profiler_common::thread::phase;
+use profiler_common::{fault, thread::phase};
 
-use super::fault;
+use super::fault::ELSEWHERE;
 use crate::{
     emit, filter,
     globals::off,
@@ -43,7 +43,7 @@ fn life_exit_tp(_ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
         if t.target == 1 {
             if t.fault.phase == phase::RETRYING {
-                fault::given_up(t);
+                fault::given_up(&ELSEWHERE, t);
             } else {
                 thread::account(t);
             }

@@ -17,6 +17,7 @@ use profiler_common::{
     words::{Loss, Mode, Op},
 };
 
+use super::fault::ELSEWHERE;
 use crate::{
     count, emit,
     globals::{MISSING, off, opt},
@@ -224,24 +225,26 @@ fn waited(t: &mut Thread, mm: u64, mode: u8, end: u64, success: bool) {
         t.counts.wait_max_ns[m] = ns;
     }
     if t.fault.phase != phase::IDLE {
-        t.fault.mmap_wait_ns += ns;
+        t.fault.waits(&ELSEWHERE).mmap_lock_ns += ns;
     }
     if emit::over_threshold(ns) {
-        emit::record(|| WaitRecord {
-            kind: record::kind::WAIT,
-            // SAFETY: no arguments.
-            cpu: unsafe { bpf_get_smp_processor_id() },
-            start_ns: t.request.since_ns,
-            end_ns: end,
-            who: emit::current(t.tid, t.tgid),
-            mm,
-            // SAFETY: read at once.
-            mm_tgid: unsafe { MMS.get(mm) }.copied().unwrap_or(0),
-            mode,
-            op,
-            acquired: u8::from(success),
-            pad: 0,
-            holder: t.holder,
+        emit::record(|r| {
+            *r = WaitRecord {
+                kind: record::kind::WAIT,
+                // SAFETY: no arguments.
+                cpu: unsafe { bpf_get_smp_processor_id() },
+                start_ns: t.request.since_ns,
+                end_ns: end,
+                who: emit::who(t.tid, t.tgid),
+                mm,
+                // SAFETY: read at once.
+                mm_tgid: unsafe { MMS.get(mm) }.copied().unwrap_or(0),
+                mode,
+                op,
+                acquired: u8::from(success),
+                pad: 0,
+                holder: t.holder,
+            }
         });
     }
     t.holder = NO_HOLDER;

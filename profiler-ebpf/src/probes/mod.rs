@@ -1,8 +1,10 @@
 //! One signal per file, with the same name on the user side. A file's functions hold the meaning,
 //! the programs at its end only fetch arguments for one rung of the hook ladder.
 
+mod anatomy;
 mod check;
 mod fault;
+mod io_wait;
 mod life;
 mod mmap_lock;
 mod vma_lock;

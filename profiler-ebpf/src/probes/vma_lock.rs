@@ -3,13 +3,13 @@
 
 use aya_ebpf::{macros::fexit, programs::FExitContext};
 use profiler_common::{
+    fault,
     thread::phase,
     words::{FallbackReason, Op},
 };
 
-use super::fault;
+use super::fault::ELSEWHERE;
 use crate::{
-    count,
     globals::{MISSING, flag, off},
     kernel::{Mem, Typed},
     op, thread,
@@ -26,7 +26,7 @@ fn refused(mm: *const u8, address: u64) {
         if flag::VM_FAULT_RETRY_VMA() != 0 || flag::VM_FAULT_RETRY_HARD() != 0 {
             return; // a kernel that retries under the VMA lock, and could not
         }
-        fault::given_up(t);
+        fault::given_up(&ELSEWHERE, t);
     }
     t.fault.phase = phase::IDLE;
     // madvise, userfaultfd, binder and others try VMA locks too; only faults try them from
@@ -44,9 +44,8 @@ fn refused(mm: *const u8, address: u64) {
     } else {
         FallbackReason::NoVmaOrRaced
     };
-    fault::begin_locking(t, address);
+    fault::begins_locking(&ELSEWHERE, t, address);
     t.fault.fallback = reason as u8 + 1;
-    count::counters(|c| c.fallbacks[reason as usize] += 1);
 }
 
 #[fexit]

@@ -10,15 +10,15 @@ use aya::{
     sys::SyscallError,
 };
 use profiler_common::{
-    agg::{Counters, FaultAgg, LockAgg, LockHist, lock_index},
+    agg::{self, Counters, FaultAgg, LockAgg, LockHist, VmaSizes, lock_index},
     thread,
-    words::{Loss, Mode, Op, Path},
+    words::{Kind, Loss, Mode, Op, Path},
 };
 
-use super::{comm, slots::Slots};
+use super::{slots::Slots, text};
 use crate::{
     kernel::{host, prog_info},
-    model::{Snapshot, Thread},
+    model::{Anatomy, Components, Snapshot, Thread},
 };
 
 /// Single dead threads remembered; beyond that they are added up per process.
@@ -29,6 +29,9 @@ pub struct Maps {
     locks: PerCpuArray<MapData, LockAgg>,
     lock_hists: PerCpuArray<MapData, LockHist>,
     counters: PerCpuArray<MapData, Counters>,
+    components: PerCpuArray<MapData, agg::Components>,
+    io_waits: PerCpuArray<MapData, agg::IoWait>,
+    vma_sizes: PerCpuArray<MapData, VmaSizes>,
     slots: Slots,
     /// Threads whose slot is another's.
     overflow: HashMap<MapData, u32, thread::Thread>,
@@ -49,6 +52,9 @@ impl Maps {
             locks: per_cpu(ebpf, "LOCKS")?,
             lock_hists: per_cpu(ebpf, "LOCK_HISTS")?,
             counters: per_cpu(ebpf, "COUNTERS")?,
+            components: per_cpu(ebpf, "COMPONENTS")?,
+            io_waits: per_cpu(ebpf, "IO_WAITS")?,
+            vma_sizes: per_cpu(ebpf, "VMA_SIZES")?,
             slots: slots(ebpf)?,
             overflow: HashMap::try_from(taken(ebpf, "THREADS")?)?,
             dead: BTreeMap::new(),
@@ -77,10 +83,14 @@ impl Maps {
         };
         self.faults(&mut s)?;
         self.locks(&mut s)?;
+        self.anatomy(&mut s.anatomy)?;
         for c in self.counters.get(&0, 0)?.iter() {
             add(&mut s.fallbacks, &c.fallbacks);
             add(&mut s.losses, &c.loss);
-            s.retries += c.retries;
+            add(&mut s.anatomy.retries, &c.retries);
+            add(&mut s.anatomy.folio_states, &c.folio_states);
+            add(&mut s.anatomy.held_waits, &c.held_waits);
+            add(&mut s.anatomy.held_wait_ns, &c.held_wait_ns);
             s.own_faults += c.own_faults;
             s.events_emitted += c.emitted;
         }
@@ -131,6 +141,36 @@ impl Maps {
                     sum.hold_max_ns = sum.hold_max_ns.max(cpu.hold_max_ns);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn anatomy(&self, a: &mut Anatomy) -> Result<(), MapError> {
+        for kind in Kind::ALL {
+            let sum = &mut a.components[*kind as usize];
+            for cpu in self.components.get(&(*kind as u32), 0)?.iter() {
+                *sum = sum.plus(&Components {
+                    faults: cpu.faults,
+                    total_ns: cpu.total_ns,
+                    mmap_lock_wait_ns: cpu.mmap_lock_wait_ns,
+                    io_wait_ns: cpu.io_wait_ns,
+                    run_delay_ns: cpu.run_delay_ns,
+                    userfault_wait_ns: cpu.userfault_wait_ns,
+                    held_wait_ns: cpu.held_wait_ns,
+                });
+            }
+        }
+        for (index, sum) in (0..).zip(&mut a.io) {
+            for cpu in self.io_waits.get(&index, 0)?.iter() {
+                sum.wait.add_raw(&cpu.wait);
+                sum.run_delay_sum_ns += cpu.run_delay_sum_ns;
+                sum.run_delay_max_ns = sum.run_delay_max_ns.max(cpu.run_delay_max_ns);
+            }
+        }
+        for cpu in self.vma_sizes.get(&0, 0)?.iter() {
+            add(&mut a.size_faults, &cpu.faults);
+            add(&mut a.size_retries, &cpu.retries);
+            add(&mut a.size_wait_ns, &cpu.wait_ns);
         }
         Ok(())
     }
@@ -257,7 +297,7 @@ fn from_raw(t: &thread::Thread) -> Thread {
     Thread {
         tid: t.tid,
         tgid: t.tgid,
-        comm: comm(&t.comm),
+        comm: text(&t.comm),
         exited: t.exited != 0,
         by_path: c.by_path,
         minor: c.minor,
@@ -268,5 +308,7 @@ fn from_raw(t: &thread::Thread) -> Thread {
         waits: c.waits,
         wait_sum_ns: c.wait_sum_ns,
         wait_max_ns: c.wait_max_ns,
+        map_count: t.map_count.into(),
+        total_vm: t.total_vm,
     }
 }

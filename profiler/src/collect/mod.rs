@@ -9,7 +9,7 @@ pub use maps::{Maps, taken};
 pub use ring::{Batch, Ring};
 
 /// A NUL-padded name as the kernel keeps it.
-fn comm(raw: &[u8; 16]) -> String {
+fn text(raw: &[u8]) -> String {
     let end = raw.iter().position(|b| *b == 0).unwrap_or(raw.len());
     String::from_utf8_lossy(&raw[..end]).into_owned()
 }

@@ -15,10 +15,10 @@ use aya::maps::{MapData, RingBuf};
 use profiler_common::{
     record::{FaultRecord, WaitRecord, kind},
     thread::Holder,
-    words::{FallbackReason, Kind, Mode, Op, Path},
+    words::{FallbackReason, FolioState, HeldWait, Kind, Mode, Op, Path, RetryReason},
 };
 
-use super::comm;
+use super::text;
 use crate::model::{FaultEvent, HolderInfo, WaitEvent};
 
 /// Records never wake the reader (a wake-up costs more than a record): 4 MiB last 25 ms at
@@ -162,7 +162,7 @@ fn fault(r: &FaultRecord) -> Option<FaultEvent> {
         cpu: r.cpu,
         tid: r.who.tid,
         tgid: r.who.tgid,
-        comm: comm(&r.who.comm),
+        comm: text(&r.who.comm),
         prio: r.who.prio,
         policy: r.who.policy,
         address: r.address,
@@ -175,6 +175,17 @@ fn fault(r: &FaultRecord) -> Option<FaultEvent> {
         attempts: r.attempts,
         major: r.major != 0,
         mmap_wait_ns: r.mmap_wait_ns,
+        io_wait_ns: r.io_wait_ns,
+        run_delay_ns: r.run_delay_ns,
+        userfault_wait_ns: r.userfault_wait_ns,
+        held_wait_ns: r.held_wait_ns,
+        retry: r.retry.checked_sub(1).and_then(RetryReason::from_raw),
+        held: r.held.checked_sub(1).and_then(HeldWait::from_raw),
+        folio: r.folio.checked_sub(1).and_then(FolioState::from_raw),
+        ioprio: r.who.ioprio,
+        dev: r.dev,
+        ino: r.ino,
+        name: text(&r.name),
         fault_flags: r.fault_flags,
         ret: r.ret,
     })
@@ -187,7 +198,7 @@ fn wait(r: &WaitRecord) -> Option<WaitEvent> {
         cpu: r.cpu,
         tid: r.who.tid,
         tgid: r.who.tgid,
-        comm: comm(&r.who.comm),
+        comm: text(&r.who.comm),
         prio: r.who.prio,
         policy: r.who.policy,
         mm: r.mm,
@@ -203,7 +214,7 @@ fn holder(h: &Holder) -> Option<HolderInfo> {
     (h.tid != 0 || h.reader != 0).then(|| HolderInfo {
         tid: h.tid,
         tgid: h.tgid,
-        comm: comm(&h.comm),
+        comm: text(&h.comm),
         prio: h.prio,
         reader: h.reader != 0,
     })

@@ -44,6 +44,9 @@ const REQUIRED: &[&str] = &[
     "VMA_END",
     "VMA_FLAGS",
     "VMA_FILE",
+    "VMA_OPS",
+    "VMA_ANON_VMA",
+    "OPS_MAP_PAGES",
     "MM_MMAP_LOCK",
     "FILE_INODE",
     "INODE_SB",
@@ -113,6 +116,20 @@ impl Facts {
                 .enumerator("vm_fault_reason", &format!("VM_FAULT_{e}"))
         })
         .fold(0, |mask, bit| mask | bit)
+    }
+
+    /// VMA locks as they were before 6.7: only for VMAs that have an anon_vma. Later kernels get one
+    /// in the fault itself, by (__)vmf_anon_prepare.
+    pub fn early_vma_lock(&self) -> bool {
+        self.vma_lock != VmaLock::None
+            && ["__vmf_anon_prepare", "vmf_anon_prepare"]
+                .iter()
+                .all(|f| self.btf.params(f).is_none())
+    }
+
+    /// A field that a signal needs.
+    pub fn has_field(&self, path: &str) -> bool {
+        self.btf.offset(path).is_some()
     }
 
     /// Required fields this kernel's BTF lacks.

@@ -7,7 +7,8 @@ use aya::{
 
 use super::{
     LoadError, Request,
-    hooks::{Attach, Group, HookChoice, Ladder},
+    hooks::{Attach, HookChoice, Ladder},
+    table::Group,
 };
 use crate::kernel::{Facts, syscalls};
 
@@ -27,6 +28,7 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ),
         ("VM_FAULT_ERROR", facts.vm_fault_error()),
         ("EMPTY", u32::from(request.empty)),
+        ("EARLY_VMA_LOCK", u32::from(facts.early_vma_lock())),
         ("FAULT_EVENTS", u32::from(has(Attach::MinorFaults))),
         (
             "FAULT_ENTRY",

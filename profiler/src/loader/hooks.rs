@@ -1,9 +1,11 @@
-//! The hook ladder: for each group of programs the rungs from best to worst. One table; a new hook
-//! is a line here and a program of that name in profiler-ebpf.
+//! The hook ladder: how programs are attached, and where each group of the table stands.
 
 use crate::kernel::{Facts, VmaLock};
 
-use super::{LoadError, Request};
+use super::{
+    LoadError, Request,
+    table::{GROUPS, Group},
+};
 
 /// `--hooks`: where the ladder is entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,168 +40,6 @@ pub struct Rung {
     pub functions: &'static [(&'static str, usize)],
     pub tracepoints: &'static [(&'static str, usize)],
 }
-
-/// What is measured together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Group {
-    Life,
-    MmapLockEvents,
-    MmapLockWait,
-    VmaLock,
-    Fault,
-}
-
-impl Group {
-    /// Those that must work, or nothing can be told.
-    pub fn required(self) -> bool {
-        matches!(self, Self::Life | Self::Fault)
-    }
-}
-
-use Attach::{FEntry, FExit, KProbe, MajorFaults, MinorFaults, TpBtf};
-
-/// In order of attaching.
-static GROUPS: &[(Group, &[Rung])] = &[
-    (
-        Group::Life,
-        &[Rung {
-            kind: HookChoice::Tracepoint,
-            name: "tp_btf sched_process_{fork,exec,exit}",
-            programs: &[
-                ("life_fork_tp", TpBtf("sched_process_fork")),
-                ("life_exec_tp", TpBtf("sched_process_exec")),
-                ("life_exit_tp", TpBtf("sched_process_exit")),
-            ],
-            functions: &[],
-            tracepoints: &[],
-        }],
-    ),
-    (
-        Group::MmapLockEvents,
-        &[
-            Rung {
-                kind: HookChoice::Tracepoint,
-                name: "tp_btf mmap_lock_{start_locking,acquire_returned,released}",
-                programs: &[
-                    ("mmap_release_tp", TpBtf("mmap_lock_released")),
-                    ("mmap_acquire_tp", TpBtf("mmap_lock_acquire_returned")),
-                    ("mmap_start_tp", TpBtf("mmap_lock_start_locking")),
-                ],
-                functions: &[],
-                tracepoints: &[
-                    ("mmap_lock_released", 2),
-                    ("mmap_lock_acquire_returned", 3),
-                    ("mmap_lock_start_locking", 2),
-                ],
-            },
-            Rung {
-                kind: HookChoice::Tracepoint,
-                name: "tp_btf mmap_lock_{start_locking,acquire_returned,released} (with memcg_path)",
-                programs: &[
-                    ("mmap_release_cg", TpBtf("mmap_lock_released")),
-                    ("mmap_acquire_cg", TpBtf("mmap_lock_acquire_returned")),
-                    ("mmap_start_cg", TpBtf("mmap_lock_start_locking")),
-                ],
-                functions: &[],
-                tracepoints: &[
-                    ("mmap_lock_released", 3),
-                    ("mmap_lock_acquire_returned", 4),
-                    ("mmap_lock_start_locking", 3),
-                ],
-            },
-        ],
-    ),
-    (
-        Group::MmapLockWait,
-        &[
-            Rung {
-                kind: HookChoice::Fentry,
-                name: "fentry/fexit rwsem_down_{read,write}_slowpath",
-                programs: &[
-                    ("rwsem_read_out", FExit("rwsem_down_read_slowpath")),
-                    ("rwsem_write_out", FExit("rwsem_down_write_slowpath")),
-                    ("rwsem_read_in", FEntry("rwsem_down_read_slowpath")),
-                    ("rwsem_write_in", FEntry("rwsem_down_write_slowpath")),
-                ],
-                functions: &[
-                    ("rwsem_down_read_slowpath", 3),
-                    ("rwsem_down_write_slowpath", 2),
-                ],
-                tracepoints: &[],
-            },
-            Rung {
-                kind: HookChoice::Tracepoint,
-                name: "tp_btf contention_{begin,end}",
-                programs: &[
-                    ("lock_end_tp", TpBtf("contention_end")),
-                    ("lock_begin_tp", TpBtf("contention_begin")),
-                ],
-                functions: &[],
-                tracepoints: &[],
-            },
-        ],
-    ),
-    (
-        Group::VmaLock,
-        &[Rung {
-            kind: HookChoice::Fentry,
-            name: "fexit lock_vma_under_rcu",
-            programs: &[("vma_lock_exit", FExit("lock_vma_under_rcu"))],
-            functions: &[("lock_vma_under_rcu", 2)],
-            tracepoints: &[],
-        }],
-    ),
-    (
-        Group::Fault,
-        &[
-            Rung {
-                kind: HookChoice::Fentry,
-                name: "fentry/fexit handle_mm_fault",
-                programs: &[
-                    ("fault_exit", FExit("handle_mm_fault")),
-                    ("fault_lock", FEntry("lock_mm_and_find_vma")),
-                    ("fault_entry", FEntry("handle_mm_fault")),
-                ],
-                functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
-                tracepoints: &[],
-            },
-            Rung {
-                kind: HookChoice::Kprobe,
-                name: "kprobe handle_mm_fault + perf_event page-faults",
-                programs: &[
-                    ("fault_minor_ev", MinorFaults),
-                    ("fault_major_ev", MajorFaults),
-                    ("fault_lock_kp", KProbe("lock_mm_and_find_vma")),
-                    ("fault_entry_kp", KProbe("handle_mm_fault")),
-                ],
-                functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
-                tracepoints: &[],
-            },
-            Rung {
-                kind: HookChoice::Tracepoint,
-                name: "tp_btf page_fault_{user,kernel} + perf_event page-faults",
-                programs: &[
-                    ("fault_minor_ev", MinorFaults),
-                    ("fault_major_ev", MajorFaults),
-                    ("fault_kernel_tp", TpBtf("page_fault_kernel")),
-                    ("fault_user_tp", TpBtf("page_fault_user")),
-                ],
-                functions: &[],
-                tracepoints: &[],
-            },
-            Rung {
-                kind: HookChoice::Tracepoint,
-                name: "perf_event page-faults",
-                programs: &[
-                    ("fault_minor_ev", MinorFaults),
-                    ("fault_major_ev", MajorFaults),
-                ],
-                functions: &[],
-                tracepoints: &[],
-            },
-        ],
-    ),
-];
 
 /// Where a group stands.
 struct Position {
@@ -271,9 +111,19 @@ impl Ladder {
 
     /// What is to be attached now.
     pub fn rungs(&self) -> impl Iterator<Item = (Group, &'static Rung)> {
+        let blind = self.blind();
         self.positions
             .iter()
+            .filter(move |p| !(blind && p.group.inside_faults()))
             .filter_map(|p| Some((p.group, *p.rungs.get(p.at)?)))
+    }
+
+    /// Nothing shows when a fault is being handled.
+    fn blind(&self) -> bool {
+        let fault = self.positions.iter().find(|p| p.group == Group::Fault);
+        fault
+            .and_then(|p| p.rungs.get(p.at))
+            .is_none_or(|rung| rung.kind == HookChoice::Tracepoint)
     }
 
     pub fn rung(&self, group: Group) -> Option<&'static Rung> {
@@ -308,16 +158,22 @@ impl Ladder {
     }
 
     pub fn chosen(self) -> Chosen {
-        Chosen(
-            self.positions
-                .into_iter()
-                .map(|p| Choice {
+        let blind = self.blind();
+        let choice = |p: Position| {
+            if blind && p.group.inside_faults() {
+                return Choice {
                     group: p.group,
-                    rung: p.rungs.get(p.at).copied(),
-                    reason: why(&p.passed),
-                })
-                .collect(),
-        )
+                    rung: None,
+                    reason: "the fault handler cannot be hooked".into(),
+                };
+            }
+            Choice {
+                group: p.group,
+                rung: p.rungs.get(p.at).copied(),
+                reason: why(&p.passed),
+            }
+        };
+        Chosen(self.positions.into_iter().map(choice).collect())
     }
 }
 
@@ -383,7 +239,7 @@ fn unsuitable(
         }
     }
     rung.programs.iter().find_map(|(_, attach)| match attach {
-        TpBtf(name) if facts.tracepoint_args(name).is_none() => {
+        Attach::TpBtf(name) if facts.tracepoint_args(name).is_none() => {
             Some(format!("this kernel has no tracepoint {name}"))
         }
         _ => None,

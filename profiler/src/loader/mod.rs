@@ -4,16 +4,19 @@
 //! Which hook works is judged by attaching it, never by version. The programs' read-only globals
 //! depend on the choice, so a rung that fails means loading afresh with the next one.
 
+mod anatomy;
 mod attach;
 mod check;
 mod globals;
 pub mod hooks;
 pub mod signals;
+mod table;
 
 use aya::{Btf, Ebpf};
 use thiserror::Error;
 
-pub use hooks::{Group, HookChoice};
+pub use hooks::HookChoice;
+pub use table::Group;
 
 use crate::kernel::Facts;
 

@@ -3,7 +3,8 @@
 
 use super::{
     Loaded,
-    hooks::{Attach, Group, HookChoice},
+    hooks::{Attach, HookChoice},
+    table::Group,
 };
 use crate::{
     kernel::{Facts, VmaLock},
@@ -12,6 +13,7 @@ use crate::{
 
 pub fn signals(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     let mut all = faults(facts, loaded);
+    all.extend(super::anatomy::signals(facts, &loaded.chosen));
     all.extend(locks(facts, loaded));
     all
 }
@@ -25,7 +27,7 @@ pub fn tier(loaded: &Loaded) -> &'static str {
     }
 }
 
-fn signal(name: &str, quality: Quality, hook: &str, reason: &str) -> Signal {
+pub(super) fn signal(name: &str, quality: Quality, hook: &str, reason: &str) -> Signal {
     Signal {
         name: name.into(),
         quality,
@@ -34,7 +36,7 @@ fn signal(name: &str, quality: Quality, hook: &str, reason: &str) -> Signal {
     }
 }
 
-fn join(parts: &[&str]) -> String {
+pub(super) fn join(parts: &[&str]) -> String {
     parts
         .iter()
         .filter(|p| !p.is_empty())

@@ -1,6 +1,8 @@
 //! Single events out of the ring: rare by design, never counted.
 
-use profiler_common::words::{FallbackReason, Kind, Mode, Op, Path};
+use profiler_common::words::{
+    FallbackReason, FolioState, HeldWait, Kind, Mode, Op, Path, RetryReason,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultEvent {
@@ -22,6 +24,22 @@ pub struct FaultEvent {
     pub attempts: u8,
     pub major: bool,
     pub mmap_wait_ns: u64,
+    pub io_wait_ns: u64,
+    pub run_delay_ns: u64,
+    pub userfault_wait_ns: u64,
+    pub held_wait_ns: u64,
+    /// Of the last attempt that gave up its lock.
+    pub retry: Option<RetryReason>,
+    /// The longest.
+    pub held: Option<HeldWait>,
+    pub folio: Option<FolioState>,
+    /// `ioprio_get`: class << 13 | level; 0: none set.
+    pub ioprio: u32,
+    /// Of the mapped file: `st_dev` as the kernel keeps it (major << 20 | minor), inode, and its name
+    /// or the VMA's own, cut to 31 bytes.
+    pub dev: u32,
+    pub ino: u64,
+    pub name: String,
     pub fault_flags: u32,
     pub ret: u32,
 }

@@ -1,11 +1,13 @@
 //! The immutable picture of a session that every sink draws from. `collect` makes it from maps and
 //! ring records, `recording` stores and restores it; nothing in here touches the kernel.
 
+pub mod anatomy;
 pub mod event;
 pub mod hist;
 pub mod session;
 pub mod snapshot;
 
+pub use anatomy::{Anatomy, Components, IoWait};
 pub use event::{FaultEvent, HolderInfo, WaitEvent};
 pub use hist::Hist;
 pub use session::{Host, Quality, Session, Signal};

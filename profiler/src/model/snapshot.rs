@@ -5,7 +5,7 @@ use profiler_common::{
     words::{FallbackReason, Kind, Loss, Mode, Op, Path},
 };
 
-use super::Hist;
+use super::{Anatomy, Hist};
 
 /// Faults that ended on one path.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,6 +70,9 @@ pub struct Thread {
     pub waits: [u64; Mode::COUNT],
     pub wait_sum_ns: [u64; Mode::COUNT],
     pub wait_max_ns: [u64; Mode::COUNT],
+    /// VMAs and pages of its address space, when a slow fault of it last ended; 0: not seen.
+    pub map_count: u64,
+    pub total_vm: u64,
 }
 
 impl Thread {
@@ -105,6 +108,8 @@ impl Thread {
             self.wait_sum_ns[mode] += other.wait_sum_ns[mode];
             self.wait_max_ns[mode] = self.wait_max_ns[mode].max(other.wait_max_ns[mode]);
         }
+        self.map_count = self.map_count.max(other.map_count);
+        self.total_vm = self.total_vm.max(other.total_vm);
     }
 }
 
@@ -119,8 +124,7 @@ pub struct Snapshot {
     /// Indexed by `Path`.
     pub faults: Vec<FaultStats>,
     pub fallbacks: [u64; FallbackReason::COUNT],
-    /// Attempts that returned `VM_FAULT_RETRY`.
-    pub retries: u64,
+    pub anatomy: Anatomy,
     pub own_faults: u64,
     /// Indexed by `Mode`.
     pub locks: [LockSide; Mode::COUNT],

@@ -1,7 +1,9 @@
 //! Single events as rows of `waits` and `faults`, in both directions. Addresses and kernel pointers
 //! keep their 64 bits: SQL shows the upper half as negative numbers.
 
-use profiler_common::words::{FallbackReason, Kind, Mode, Op, Path};
+use profiler_common::words::{
+    FallbackReason, FolioState, HeldWait, Kind, Mode, Op, Path, RetryReason,
+};
 use rusqlite::{CachedStatement, Connection, Row, params, types::ValueRef};
 
 use super::session::odd;
@@ -13,6 +15,10 @@ use crate::model::{FaultEvent, HolderInfo, Session, WaitEvent};
 pub struct Known {
     pub path: bool,
     pub kind: bool,
+    pub io: bool,
+    pub run_delay: bool,
+    pub userfault: bool,
+    pub held: bool,
 }
 
 impl Known {
@@ -20,6 +26,10 @@ impl Known {
         Self {
             path: session.has("fault_path"),
             kind: session.has("fault_kind"),
+            io: session.has("io_wait"),
+            run_delay: session.has("run_delay"),
+            userfault: session.has("userfault_wait"),
+            held: session.has("held_wait"),
         }
     }
 }
@@ -46,6 +56,24 @@ fn u(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
 fn word<T>(row: &Row<'_>, column: &str, named: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
     let name: String = row.get(column)?;
     named(&name).ok_or_else(|| odd(format!("no {column} is called {name:?}")))
+}
+
+fn word_or_none<T>(
+    row: &Row<'_>,
+    column: &str,
+    named: fn(&str) -> Option<T>,
+) -> rusqlite::Result<Option<T>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        _ => word(row, column, named).map(Some),
+    }
+}
+
+/// NULL where this kernel cannot tell; the session says so too.
+fn u_or_zero(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    Ok(row
+        .get::<_, Option<i64>>(column)?
+        .map_or(0, i64::cast_unsigned))
 }
 
 fn word_if_known<T: Copy>(
@@ -132,7 +160,8 @@ impl Event for FaultEvent {
     fn statement(sql: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
         sql.prepare_cached(
             "INSERT INTO faults VALUES
-             (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+              ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
     }
 
@@ -155,7 +184,18 @@ impl Event for FaultEvent {
             self.fallback.map(FallbackReason::name),
             self.attempts,
             self.major,
+            self.retry.map(RetryReason::name),
+            self.held.map(HeldWait::name),
+            self.folio.map(FolioState::name),
             i(self.mmap_wait_ns),
+            known.io.then(|| i(self.io_wait_ns)),
+            known.run_delay.then(|| i(self.run_delay_ns)),
+            known.userfault.then(|| i(self.userfault_wait_ns)),
+            known.held.then(|| i(self.held_wait_ns)),
+            self.ioprio,
+            self.dev,
+            i(self.ino),
+            self.name,
             self.fault_flags,
             self.ret,
         ])?;
@@ -163,10 +203,6 @@ impl Event for FaultEvent {
     }
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let fallback = match row.get::<_, Option<String>>("fallback_reason")? {
-            None => None,
-            Some(_) => Some(word(row, "fallback_reason", FallbackReason::from_name)?),
-        };
         Ok(FaultEvent {
             start_ns: u(row, "start_ns")?,
             end_ns: u(row, "end_ns")?,
@@ -182,10 +218,21 @@ impl Event for FaultEvent {
             vm_flags: u(row, "vm_flags")?,
             path: word_if_known(row, "path", Path::from_name, Path::ALL[0])?,
             kind: word_if_known(row, "kind", Kind::from_name, Kind::ALL[0])?,
-            fallback,
+            fallback: word_or_none(row, "fallback_reason", FallbackReason::from_name)?,
             attempts: row.get("attempts")?,
             major: row.get("major")?,
+            retry: word_or_none(row, "retry_reason", RetryReason::from_name)?,
+            held: word_or_none(row, "held_wait", HeldWait::from_name)?,
+            folio: word_or_none(row, "folio_state", FolioState::from_name)?,
             mmap_wait_ns: u(row, "mmap_wait_ns")?,
+            io_wait_ns: u_or_zero(row, "io_wait_ns")?,
+            run_delay_ns: u_or_zero(row, "run_delay_ns")?,
+            userfault_wait_ns: u_or_zero(row, "userfault_wait_ns")?,
+            held_wait_ns: u_or_zero(row, "held_wait_ns")?,
+            ioprio: row.get("ioprio")?,
+            dev: row.get("dev")?,
+            ino: u(row, "ino")?,
+            name: row.get("file")?,
             fault_flags: row.get("fault_flags")?,
             ret: row.get("ret")?,
         })

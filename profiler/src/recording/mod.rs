@@ -1,6 +1,7 @@
 //! Recordings on disk: one SQLite file, described in docs/formats.md. In: the session, snapshots
 //! and single events. Out: the same, exactly, in this process or years later.
 
+mod anatomy;
 mod error;
 mod events;
 mod read;

@@ -13,7 +13,7 @@ use profiler_common::{
 use rusqlite::{Connection, OpenFlags, Row};
 
 use super::{
-    Error, Head, Result,
+    Error, Head, Result, anatomy,
     events::Event,
     head,
     schema::{self, thread_columns},
@@ -234,7 +234,7 @@ impl<E: Event> Iterator for Events<'_, E> {
     }
 }
 
-fn each(
+pub(super) fn each(
     sql: &Connection,
     query: &str,
     (first, last): (i64, i64),
@@ -249,17 +249,21 @@ fn each(
 }
 
 /// Undoes the writer's difference.
-fn grow(sum: &mut u64, row: &Row<'_>, column: usize) -> rusqlite::Result<()> {
+pub(super) fn grow(sum: &mut u64, row: &Row<'_>, column: usize) -> rusqlite::Result<()> {
     *sum = sum.wrapping_add(row.get::<_, i64>(column)?.cast_unsigned());
     Ok(())
 }
 
-fn raise(max: &mut u64, row: &Row<'_>, column: usize) -> rusqlite::Result<()> {
+pub(super) fn raise(max: &mut u64, row: &Row<'_>, column: usize) -> rusqlite::Result<()> {
     *max = (*max).max(row.get::<_, i64>(column)?.cast_unsigned());
     Ok(())
 }
 
-fn word<T>(row: &Row<'_>, column: usize, named: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn word<T>(
+    row: &Row<'_>,
+    column: usize,
+    named: fn(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
     let name: String = row.get(column)?;
     named(&name).ok_or_else(|| odd(format!("no such word: {name:?}")))
 }
@@ -271,14 +275,13 @@ fn add(sql: &Connection, to: &mut Snapshot, first: i64, last: i64) -> rusqlite::
     each(sql, query, range, |row| {
         to.at_ns = row.get::<_, i64>(1)?.cast_unsigned();
         to.duration_ns = row.get::<_, i64>(2)?.cast_unsigned();
-        grow(&mut to.retries, row, 3)?;
-        grow(&mut to.own_faults, row, 4)?;
-        grow(&mut to.events_emitted, row, 5)?;
-        grow(&mut to.events_received, row, 6)?;
-        grow(&mut to.vmstat_pgfault, row, 7)?;
-        grow(&mut to.vmstat_pgmajfault, row, 8)?;
-        grow(&mut to.own_cpu_ns, row, 9)?;
-        to.own_rss_bytes = row.get::<_, i64>(10)?.cast_unsigned();
+        grow(&mut to.own_faults, row, 3)?;
+        grow(&mut to.events_emitted, row, 4)?;
+        grow(&mut to.events_received, row, 5)?;
+        grow(&mut to.vmstat_pgfault, row, 6)?;
+        grow(&mut to.vmstat_pgmajfault, row, 7)?;
+        grow(&mut to.own_cpu_ns, row, 8)?;
+        to.own_rss_bytes = row.get::<_, i64>(9)?.cast_unsigned();
         Ok(())
     })?;
     let query = "SELECT path, count, major FROM fault_paths WHERE interval BETWEEN ? AND ?";
@@ -322,6 +325,7 @@ fn add(sql: &Connection, to: &mut Snapshot, first: i64, last: i64) -> rusqlite::
         grow(&mut op.hold_sum_ns, row, 7)?;
         raise(&mut op.hold_max_ns, row, 8)
     })?;
+    anatomy::add(sql, &mut to.anatomy, range)?;
     add_hists(sql, to, range)
 }
 
@@ -352,6 +356,12 @@ fn hist_of<'a>(to: &'a mut Snapshot, row: &Row<'_>) -> rusqlite::Result<&'a mut 
         schema::hist::FAULT => Ok(&mut to.faults[word(row, 1, Path::from_name)? as usize].latency),
         schema::hist::WAIT => Ok(&mut to.locks[word(row, 1, Mode::from_name)? as usize].wait),
         schema::hist::HOLD => Ok(&mut to.locks[word(row, 1, Mode::from_name)? as usize].hold),
+        schema::hist::IO => {
+            let label = row.get_ref(1)?.as_str()?;
+            let at = anatomy::io_of_label(label)
+                .ok_or_else(|| odd(format!("no priority class is called {label:?}")))?;
+            Ok(&mut to.anatomy.io[at].wait)
+        }
         other => Err(odd(format!("no histogram is called {other:?}"))),
     }
 }
@@ -403,5 +413,7 @@ fn thread(row: &Row<'_>) -> rusqlite::Result<Thread> {
             at += 1;
         }
     }
+    out.map_count = row.get::<_, i64>(at)?.cast_unsigned();
+    out.total_vm = row.get::<_, i64>(at + 1)?.cast_unsigned();
     Ok(out)
 }

@@ -14,7 +14,7 @@ CREATE TABLE signals (
   reason TEXT NOT NULL);
 CREATE TABLE intervals (
   id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, since_armed_ns INTEGER NOT NULL,
-  retries INTEGER NOT NULL, own_faults INTEGER NOT NULL,
+  own_faults INTEGER NOT NULL,
   events_emitted INTEGER NOT NULL, events_received INTEGER NOT NULL,
   vmstat_pgfault INTEGER NOT NULL, vmstat_pgmajfault INTEGER NOT NULL,
   own_cpu_ns INTEGER NOT NULL, own_rss_bytes INTEGER NOT NULL);
@@ -60,10 +60,15 @@ CREATE TABLE faults (
   prio INTEGER NOT NULL, policy INTEGER NOT NULL, address INTEGER NOT NULL,
   vm_start INTEGER NOT NULL, vm_end INTEGER NOT NULL, vm_flags INTEGER NOT NULL,
   path TEXT, kind TEXT, fallback_reason TEXT, attempts INTEGER NOT NULL,
-  major INTEGER NOT NULL, mmap_wait_ns INTEGER NOT NULL, fault_flags INTEGER NOT NULL,
-  ret INTEGER NOT NULL);
+  major INTEGER NOT NULL, retry_reason TEXT, held_wait TEXT, folio_state TEXT,
+  mmap_wait_ns INTEGER NOT NULL, io_wait_ns INTEGER, run_delay_ns INTEGER,
+  userfault_wait_ns INTEGER, held_wait_ns INTEGER, ioprio INTEGER NOT NULL,
+  dev INTEGER NOT NULL, ino INTEGER NOT NULL, file TEXT NOT NULL,
+  fault_flags INTEGER NOT NULL, ret INTEGER NOT NULL);
+{anatomy}
 CREATE VIEW processes AS SELECT {processes} FROM threads GROUP BY tgid;
 ",
+        anatomy = super::anatomy::DDL,
         threads = thread_columns()
             .iter()
             .map(|c| format!("{} {} NOT NULL", c.name, c.sql_type()))
@@ -143,6 +148,8 @@ pub fn thread_columns() -> Vec<ThreadColumn> {
         all.push(column(&format!("{mode}_wait_sum_ns"), Merge::Sum));
         all.push(column(&format!("{mode}_wait_max_ns"), Merge::Max));
     }
+    all.push(column("map_count", Merge::Max));
+    all.push(column("total_vm_pages", Merge::Max));
     all
 }
 
@@ -153,6 +160,8 @@ pub mod hist {
     /// Labels: `read`, `write`.
     pub const WAIT: &str = "mmap_lock_wait";
     pub const HOLD: &str = "mmap_lock_hold";
+    /// Label: priority class and I/O class of the thread.
+    pub const IO: &str = "io_wait";
     /// Six decades only: how long every acquisition took, waits included.
     pub const ACQUIRE: &str = "mmap_lock_acquire";
 }

@@ -13,14 +13,14 @@ use profiler_common::{
 use rusqlite::{Connection, Transaction, params, types::Value};
 
 use super::{
-    APPLICATION_ID, Error, Head, Result, companions,
+    APPLICATION_ID, Error, Head, Result, anatomy, companions,
     events::{Event, Known},
     head,
     schema::{self, decade_lower_ns},
     session,
 };
 use crate::model::{
-    FaultEvent, Hist, LockSide, Session, Snapshot, Thread, WaitEvent, session::SCHEMA,
+    Anatomy, FaultEvent, Hist, LockSide, Session, Snapshot, Thread, WaitEvent, session::SCHEMA,
 };
 
 pub struct Writer {
@@ -167,7 +167,7 @@ fn insert_all<E: Event>(tx: &Transaction<'_>, events: &[E], known: Known) -> rus
 }
 
 /// Modular, so that reading adds up to the same value whatever a counter did.
-fn added(now: u64, then: u64) -> i64 {
+pub(super) fn added(now: u64, then: u64) -> i64 {
     now.wrapping_sub(then).cast_signed()
 }
 
@@ -177,12 +177,11 @@ fn write_interval(
     now: &Snapshot,
     then: &Snapshot,
 ) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+    tx.prepare_cached("INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
         .execute(params![
             id,
             now.at_ns.cast_signed(),
             now.duration_ns.cast_signed(),
-            added(now.retries, then.retries),
             added(now.own_faults, then.own_faults),
             added(now.events_emitted, then.events_emitted),
             added(now.events_received, then.events_received),
@@ -192,6 +191,12 @@ fn write_interval(
             now.own_rss_bytes.cast_signed(),
         ])?;
     write_faults(tx, id, now, then)?;
+    anatomy::write(tx, id, &now.anatomy, &then.anatomy)?;
+    for (at, (prio, ioprio)) in Anatomy::io_classes().enumerate() {
+        let (now, then) = (&now.anatomy.io[at].wait, &then.anatomy.io[at].wait);
+        let label = anatomy::io_label(prio, ioprio);
+        write_hist(tx, id, schema::hist::IO, &label, now, then)?;
+    }
     for mode in Mode::ALL {
         let side = *mode as usize;
         write_lock(tx, id, *mode, &now.locks[side], &then.locks[side])?;
@@ -351,5 +356,6 @@ fn thread_row(thread: &Thread) -> Vec<Value> {
         row.push(count(thread.wait_sum_ns[mode]));
         row.push(count(thread.wait_max_ns[mode]));
     }
+    row.extend([thread.map_count, thread.total_vm].map(count));
     row
 }

@@ -1,10 +1,12 @@
 //! From a session and its counts to a report: what is known, what is not, and quantiles.
 
-use profiler_common::words::{FallbackReason, Kind, Loss, Mode, Op, Path};
+use profiler_common::words::{
+    FallbackReason, FolioState, HeldWait, Kind, Loss, Mode, Op, Path, RetryReason,
+};
 
 use super::{
-    Compared, Components, Cost, CrossCheck, Distribution, FaultReport, Faults, HolderReport,
-    LockReport, MmapLock, Named, OpReport, Report, SignalReport, TaskReport, TaskWaits, WaitReport,
+    Compared, Cost, CrossCheck, Distribution, FaultReport, Faults, HolderReport, LockReport,
+    MmapLock, Named, OpReport, Report, SignalReport, TaskReport, TaskWaits, WaitReport, anatomy,
     verdict,
 };
 use crate::{
@@ -55,7 +57,7 @@ pub fn build(
         windows: None,
         conflicts: None,
         what_if: None,
-        vma_size: None,
+        vma_size: anatomy::vma_sizes(&counts.anatomy, &knows),
         cross_check: cross_check(counts, session.target == "system"),
         processes: tasks(counts.processes()),
         threads: tasks(threads),
@@ -100,6 +102,13 @@ pub(super) struct Knows {
     pub wait: bool,
     pub hold: bool,
     pub op: bool,
+    pub retry_reason: bool,
+    pub folio_state: bool,
+    pub io_wait: bool,
+    pub run_delay: bool,
+    pub userfault_wait: bool,
+    pub held_wait: bool,
+    pub vma_size: bool,
 }
 
 impl Knows {
@@ -117,6 +126,13 @@ impl Knows {
             wait: session.has("mmap_lock_wait"),
             hold: session.has("mmap_lock_hold"),
             op: session.has("mmap_lock_op"),
+            retry_reason: session.has("retry_reason"),
+            folio_state: session.has("folio_state"),
+            io_wait: session.has("io_wait"),
+            run_delay: session.has("run_delay"),
+            userfault_wait: session.has("userfault_wait"),
+            held_wait: session.has("held_wait"),
+            vma_size: session.has("vma_size"),
         }
     }
 
@@ -131,7 +147,7 @@ impl Knows {
     }
 }
 
-fn named<W: Copy, V>(
+pub(super) fn named<W: Copy, V>(
     words: &[W],
     name: impl Fn(W) -> &'static str,
     value: impl Fn(W) -> V,
@@ -162,7 +178,6 @@ fn fault_figures(counts: &Snapshot, knows: &Knows) -> Faults {
         counts.faults.iter().map(of_path).sum::<u64>()
     };
     let reason = |r| counts.fallbacks[r as usize];
-    let op_wait = counts.locks[Mode::Read as usize].by_op[Op::Fault as usize].wait_sum_ns;
     let mut all = Hist::default();
     counts.faults.iter().for_each(|f| all.add(&f.latency));
     let mut latency = named(Path::ALL, Path::name, |p| {
@@ -184,20 +199,14 @@ fn fault_figures(counts: &Snapshot, knows: &Knows) -> Faults {
         fallbacks: knows
             .fallback
             .then(|| named(FallbackReason::ALL, FallbackReason::name, reason)),
-        retry_attempts: knows.all_ends.then_some(counts.retries),
-        retries: None,
-        held_waits: None,
-        folio_state: None,
+        retry_attempts: knows.all_ends.then(|| counts.anatomy.retries_total()),
         by_kind: knows.kind.then(|| named(Kind::ALL, Kind::name, by_kind)),
         latency_ns: latency,
-        components_ns: Components {
-            mmap_lock_wait: (knows.wait && knows.op).then_some(op_wait),
-            io_wait: None,
-        },
+        reasons: anatomy::reasons(&counts.anatomy, knows),
     }
 }
 
-fn distribution(hist: &Hist) -> Distribution {
+pub(super) fn distribution(hist: &Hist) -> Distribution {
     let hdr = (hist.count > 0).then(|| hist.hdr());
     let at = |q: f64| Some(hdr.as_ref()?.value_at_quantile(q).min(hist.max_ns));
     Distribution {
@@ -264,6 +273,8 @@ fn task(t: &Thread, knows: &Knows) -> TaskReport {
         latency_max_ns: knows.latency.then_some(t.max_ns),
         read: waits(Mode::Read),
         write: waits(Mode::Write),
+        map_count: (t.map_count > 0).then_some(t.map_count),
+        total_vm_pages: (t.total_vm > 0).then_some(t.total_vm),
     }
 }
 
@@ -298,7 +309,16 @@ fn fault(session: &Session, f: &FaultEvent, knows: &Knows) -> FaultReport {
         kind: knows.kind.then(|| f.kind.name()),
         fallback_reason: f.fallback.map(FallbackReason::name),
         major: f.major,
+        retry_reason: f.retry.map(RetryReason::name),
+        held_wait: f.held.map(HeldWait::name),
+        folio_state: f.folio.map(FolioState::name),
         mmap_wait_ns: f.mmap_wait_ns,
+        io_wait_ns: knows.io_wait.then_some(f.io_wait_ns),
+        run_delay_ns: knows.run_delay.then_some(f.run_delay_ns),
+        userfault_wait_ns: knows.userfault_wait.then_some(f.userfault_wait_ns),
+        held_wait_ns: knows.held_wait.then_some(f.held_wait_ns),
+        file: f.name.clone(),
+        vma_bytes: f.vm_end.saturating_sub(f.vm_start),
         attempts: f.attempts,
         tid: f.tid,
         tgid: f.tgid,

@@ -1,6 +1,7 @@
 //! The report: the figures of a session in the shape of DESIGN section 7, which is also its JSON.
 //! `None` is a figure this kernel or this mode cannot give, and becomes `null`: never a zero.
 
+mod anatomy;
 mod build;
 mod json;
 mod table;
@@ -67,7 +68,8 @@ pub struct Report {
     pub windows: Later,
     pub conflicts: Later,
     pub what_if: Later,
-    pub vma_size: Later,
+    /// By powers of two.
+    pub vma_size: Option<Vec<anatomy::VmaSize>>,
     pub cross_check: CrossCheck,
     /// Most faults first.
     pub processes: Vec<TaskReport>,
@@ -102,20 +104,11 @@ pub struct Faults {
     pub fallbacks: Option<Named<u64>>,
     /// Attempts that returned `VM_FAULT_RETRY`, whatever became of the fault.
     pub retry_attempts: Option<u64>,
-    pub retries: Later,
-    pub held_waits: Later,
-    pub folio_state: Later,
     pub by_kind: Option<Named<u64>>,
     /// By path, and `all`.
     pub latency_ns: Named<Option<Distribution>>,
-    pub components_ns: Components,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Components {
-    /// Time faults waited for `mmap_lock`.
-    pub mmap_lock_wait: Option<u64>,
-    pub io_wait: Later,
+    #[serde(flatten)]
+    pub reasons: anatomy::Reasons,
 }
 
 /// Count, sum and max are exact, quantiles within 3.2 %. Of nothing: 0, 0 and `null`.
@@ -176,6 +169,9 @@ pub struct TaskReport {
     pub latency_max_ns: Option<u64>,
     pub read: Option<TaskWaits>,
     pub write: Option<TaskWaits>,
+    /// VMAs and pages of the address space, where a slow fault was seen.
+    pub map_count: Option<u64>,
+    pub total_vm_pages: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -220,7 +216,17 @@ pub struct FaultReport {
     pub kind: Option<&'static str>,
     pub fallback_reason: Option<&'static str>,
     pub major: bool,
+    pub retry_reason: Option<&'static str>,
+    pub held_wait: Option<&'static str>,
+    pub folio_state: Option<&'static str>,
     pub mmap_wait_ns: u64,
+    pub io_wait_ns: Option<u64>,
+    pub run_delay_ns: Option<u64>,
+    pub userfault_wait_ns: Option<u64>,
+    pub held_wait_ns: Option<u64>,
+    /// What is mapped, or the name the VMA was given.
+    pub file: String,
+    pub vma_bytes: u64,
     pub attempts: u8,
     pub tid: u32,
     pub tgid: u32,

@@ -2,7 +2,7 @@
 //! else, so the page and the JSON cannot disagree. Out: a string.
 
 use super::{
-    Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskWaits, WaitReport,
+    Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskWaits, WaitReport, anatomy,
     table::{Cell, FIRST, Table, WIDTH},
     units::{bytes, clean, count, percent, time, wrap},
 };
@@ -16,6 +16,9 @@ const WORST: usize = 5;
 pub fn text(r: &Report) -> String {
     let mut parts = vec![head(r)];
     parts.extend(faults(r));
+    parts.extend(anatomy::slow_faults(r));
+    parts.extend(anatomy::io_wait(r));
+    parts.extend(anatomy::vma_size(r));
     parts.extend(locks(r));
     parts.extend(by_op(r));
     parts.extend(decades(r));
@@ -63,16 +66,16 @@ fn head(r: &Report) -> String {
     format!("{out}\n\n{host}\n{target}\n")
 }
 
-fn duration(ns: Option<u64>) -> String {
+pub(super) fn duration(ns: Option<u64>) -> String {
     ns.map_or("-".into(), time)
 }
 
-fn quantiles(d: Option<&Distribution>) -> [String; 3] {
+pub(super) fn quantiles(d: Option<&Distribution>) -> [String; 3] {
     let of = |f: fn(&Distribution) -> Option<u64>| duration(d.and_then(f));
     [of(|d| d.p50), of(|d| d.p99), of(|d| d.max)]
 }
 
-fn title(r: &Report, text: &str, signals: &[&str]) -> String {
+pub(super) fn title(r: &Report, text: &str, signals: &[&str]) -> String {
     let approximate = |name: &&str| {
         let signal = r.signals.get(name);
         signal.is_some_and(|s| s.quality == Quality::Approximate)
@@ -121,6 +124,13 @@ fn faults(r: &Report) -> Option<String> {
     list(title(r, "kinds", &["fault_kind"]), f.by_kind.as_ref());
     let reasons = title(r, "fallback reasons", &["fallback_reason"]);
     list(reasons, f.fallbacks.as_ref());
+    let reasons = &f.reasons;
+    let name = title(r, "retry reasons", &["retry_reason"]);
+    list(name, reasons.retries.as_ref());
+    let name = title(r, "folio at a retry", &["folio_state"]);
+    list(name, reasons.folio_state.as_ref());
+    let name = title(r, "waits with the lock held", &["held_wait"]);
+    list(name, reasons.held_waits.as_ref());
     Some(out)
 }
 
@@ -233,14 +243,32 @@ fn worst_faults(r: &Report) -> Option<String> {
         words.extend(f.kind);
         words.push("fault");
         let path = f.path.map_or(String::new(), |p| format!(", path {p}"));
-        let waited = match f.mmap_wait_ns {
-            0 => String::new(),
-            ns => format!(", {} of it waiting for mmap_lock", time(ns)),
+        let reason = f.retry_reason.map_or(String::new(), |r| format!(" ({r})"));
+        let held = f.held_wait.unwrap_or_default();
+        let parts = [
+            (Some(f.mmap_wait_ns), "for mmap_lock"),
+            (f.io_wait_ns, "for I/O"),
+            (f.run_delay_ns, "to run"),
+            (f.userfault_wait_ns, "for userfaultfd"),
+            (f.held_wait_ns, held),
+        ];
+        let waits = parts.iter().filter(|(ns, _)| ns.is_some_and(|ns| ns > 0));
+        let waits: Vec<_> = waits
+            .map(|(ns, what)| format!("{} {what}", duration(*ns)))
+            .collect();
+        let waited = if waits.is_empty() {
+            String::new()
+        } else {
+            format!(", waited {}", waits.join(", "))
         };
-        let who = who(&f.comm, f.tid);
+        let file = match f.file.as_str() {
+            "" => String::new(),
+            name => format!(" on {}", clean(name)),
+        };
+        let (what, who) = (words.join(" "), who(&f.comm, f.tid));
         (
             f.latency_ns,
-            format!("{} in {who}{path}{waited}", words.join(" ")),
+            format!("{what}{file} in {who}{path}{reason}{waited}"),
         )
     };
     list(

@@ -1,0 +1,261 @@
+//! The state machine of a thread's faults: attempts at `handle_mm_fault` become faults, each ending
+//! on one path. It knows no kernel: what it needs of it is [`World`], so that tests can play one.
+//!
+//! Hooks can be skipped: the kernel does not run a program that was preempted on the same CPU. So
+//! each fault is held against the kernel's own count of the thread's faults, which must have grown
+//! by one since the last look; what does not fit is dropped and counted as a loss.
+
+use crate::{
+    thread::{InFlight, Thread, phase, timed},
+    waits::Waits,
+    words::{FallbackReason, Loss, Path},
+};
+
+/// Bits of `enum fault_flag` and `enum vm_fault_reason`; 0 where this kernel has none.
+#[derive(Clone, Copy)]
+pub struct Bits {
+    pub tried: u32,
+    pub user: u32,
+    pub remote: u32,
+    pub vma_lock: u32,
+    pub major: u32,
+    pub retry: u32,
+    pub error: u32,
+    /// `VM_FAULT_RETRY_VMA` or `VM_FAULT_RETRY_HARD` exist: a retry can be under the VMA lock.
+    pub retries_under_vma_lock: bool,
+}
+
+/// What the state machine asks of the kernel, and tells.
+pub trait World {
+    fn bits(&self) -> Bits;
+    fn now(&self) -> u64;
+    /// One common fault in `mask + 1` is timed.
+    fn sample_mask(&self) -> u32;
+    /// False: `handle_mm_fault` cannot be hooked at its exit, events tell of the end.
+    fn sees_exits(&self) -> bool;
+    /// By how many faults the kernel's count of this thread has grown since this was last asked.
+    fn grown(&self, t: &mut Thread) -> u64;
+    fn loss(&self, loss: Loss);
+    /// An attempt begins: what of the VMA must be known later is taken now.
+    fn begins(&self, f: &mut InFlight);
+    /// The fault got no VMA lock; `f.fallback` says why, as far as is known.
+    fn falls_back(&self, f: &mut InFlight);
+    /// An attempt returned `VM_FAULT_RETRY`.
+    fn gives_up(&self, f: &mut InFlight, major: bool);
+    /// The fault is over, its path in `t.fault.path`.
+    fn ends(&self, t: &mut Thread, major: bool, ret: u32);
+    /// Given up by the thread itself, after an attempt that waited; when is not known.
+    fn interrupted(&self, t: &mut Thread);
+}
+
+#[inline(always)]
+fn has(value: u32, bits: u32) -> bool {
+    value & bits != 0
+}
+
+/// A call of `handle_mm_fault` begins.
+#[inline(always)]
+pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
+    if t.fault.phase == phase::ATTEMPT {
+        if w.sees_exits() {
+            w.loss(Loss::UnmatchedEntry);
+            t.fault.phase = phase::IDLE;
+            w.grown(t);
+        } else {
+            unseen_end(w, t, address, flags);
+        }
+    }
+    if t.fault.phase == phase::RETRYING {
+        if t.fault.address == address && continues(&w.bits(), flags) {
+            let f = &mut t.fault;
+            f.path = retried_path(&w.bits(), f.path, flags);
+            f.flags = flags;
+            f.attempts = f.attempts.saturating_add(1);
+            f.phase = phase::ATTEMPT;
+            w.begins(f);
+            return;
+        }
+        given_up(w, t);
+    }
+    first_attempt(w, t, address, flags, regs);
+}
+
+#[inline(always)]
+fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
+    let bits = w.bits();
+    let path = if !regs {
+        if has(flags, bits.remote) {
+            Path::Remote
+        } else {
+            Path::Gup
+        }
+    } else if has(flags, bits.vma_lock) {
+        Path::VmaLock
+    } else if bits.vma_lock == 0 || !has(flags, bits.user) {
+        Path::MmapLock
+    } else {
+        Path::Fallback
+    };
+    t.seq = t.seq.wrapping_add(1);
+    let sampled = t.seq & w.sample_mask() == 0;
+    let f = &mut t.fault;
+    if f.phase != phase::LOCKING || f.address != address {
+        f.slow = 0;
+        f.fallback = 0;
+        f.address = address;
+        f.timed = timed::NO;
+        if sampled {
+            f.timed = timed::SAMPLED;
+            f.start_ns = w.now();
+        }
+    }
+    f.flags = flags;
+    f.attempts = 1;
+    f.path = path as u8;
+    f.phase = phase::ATTEMPT;
+    w.begins(f);
+    if path as u8 == Path::Fallback as u8 {
+        if f.fallback == 0 {
+            f.fallback = FallbackReason::Unknown as u8 + 1;
+        }
+        w.falls_back(f);
+    }
+}
+
+/// Whether an attempt after `VM_FAULT_RETRY` goes on with the same fault. Under `mmap_lock` it does.
+/// Under the VMA lock only a kernel that retries there does: TRIED, or its own return codes, tell;
+/// otherwise a signal was handled in between and the instruction faulted afresh.
+#[inline(always)]
+fn continues(bits: &Bits, flags: u32) -> bool {
+    !has(flags, bits.vma_lock) || has(flags, bits.tried) || bits.retries_under_vma_lock
+}
+
+#[inline(always)]
+fn retried_path(bits: &Bits, before: u8, flags: u32) -> u8 {
+    if before == Path::Gup as u8 || before == Path::Remote as u8 {
+        before
+    } else if has(flags, bits.vma_lock) {
+        Path::RetryVma as u8
+    } else {
+        Path::Retry as u8
+    }
+}
+
+/// `handle_mm_fault(.., address, ..)` returned `ret`.
+#[inline(always)]
+pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
+    let bits = w.bits();
+    let open = t.fault.phase == phase::ATTEMPT || t.fault.phase == phase::RETRYING;
+    if !open || t.fault.address != address {
+        w.grown(t);
+        misfit(w, t);
+        return;
+    }
+    if t.fault.phase == phase::RETRYING {
+        // The entry of this attempt was skipped. Its flags are not known, but every kernel so far
+        // retries under mmap_lock.
+        t.fault.path = retried_path(&bits, t.fault.path, 0);
+    }
+    if has(ret, bits.retry) {
+        t.fault.phase = phase::RETRYING;
+        w.gives_up(&mut t.fault, has(ret, bits.major));
+        return;
+    }
+    let error = has(ret, bits.error);
+    if w.grown(t) != u64::from(!error) {
+        misfit(w, t);
+        return;
+    }
+    let major = has(ret, bits.major) || has(t.fault.flags, bits.tried);
+    finish(w, t, major, error, ret);
+}
+
+/// What ended is not the fault that was seen to begin.
+#[inline(always)]
+fn misfit<W: World>(w: &W, t: &mut Thread) {
+    w.loss(Loss::UnmatchedExit);
+    t.fault.phase = phase::IDLE;
+}
+
+#[inline(always)]
+fn finish<W: World>(w: &W, t: &mut Thread, major: bool, error: bool, ret: u32) {
+    if error {
+        t.fault.path = Path::Error as u8;
+    }
+    t.fault.phase = phase::IDLE;
+    w.ends(t, major, ret);
+}
+
+/// `VM_FAULT_RETRY`, and the next thing seen of the thread is another fault, or its exit: a signal
+/// came first, or the attempt that ended this one was missed.
+#[inline(always)]
+pub fn given_up<W: World>(w: &W, t: &mut Thread) {
+    t.fault.phase = phase::IDLE;
+    if w.grown(t) == 0 {
+        t.fault.path = Path::Interrupted as u8;
+        w.interrupted(t);
+    } else {
+        w.loss(Loss::UnmatchedEntry);
+    }
+}
+
+/// Without exit hooks an attempt's end shows only in what comes next. If the kernel counted the
+/// fault, it is over and had no event: get_user_pages, or the event was skipped. If not, it was a
+/// retry, which this attempt goes on with, or an error.
+#[inline(always)]
+fn unseen_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) {
+    let bits = w.bits();
+    let grown = w.grown(t);
+    if grown == 0 && t.fault.address == address && continues(&bits, flags) {
+        t.fault.phase = phase::RETRYING;
+        // Only a major attempt's successor is marked as tried.
+        w.gives_up(&mut t.fault, has(flags, bits.tried));
+        return;
+    }
+    if grown > 1 {
+        misfit(w, t);
+        return;
+    }
+    t.fault.timed = timed::NO;
+    let major = has(t.fault.flags, bits.tried);
+    finish(w, t, major, grown == 0, 0);
+}
+
+/// The software page-fault event of a fault that ended, where exits are not seen.
+#[inline(always)]
+pub fn accounted<W: World>(w: &W, t: &mut Thread, major: bool) {
+    if w.grown(t) == 1 && t.fault.phase == phase::ATTEMPT {
+        finish(w, t, major, false, 0);
+    } else {
+        misfit(w, t);
+    }
+}
+
+/// The fault begins with a lock to take.
+#[inline(always)]
+pub fn begins_locking<W: World>(w: &W, t: &mut Thread, address: u64) {
+    let f = &mut t.fault;
+    f.start_ns = w.now();
+    f.address = address;
+    f.slow = 0;
+    f.fallback = 0;
+    f.timed = timed::ALWAYS;
+    f.phase = phase::LOCKING;
+}
+
+impl InFlight {
+    /// Off the common path: from here on the fault is timed, and has waits.
+    #[inline(always)]
+    pub fn waits<W: World>(&mut self, w: &W) -> &mut Waits {
+        if self.slow == 0 {
+            self.slow = 1;
+            self.waits = Waits::default();
+            if self.timed == timed::NO {
+                self.start_ns = w.now();
+            }
+            // Each counts for itself: only common faults are sampled.
+            self.timed = timed::ALWAYS;
+        }
+        &mut self.waits
+    }
+}

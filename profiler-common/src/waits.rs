@@ -1,0 +1,269 @@
+//! What a fault waited for, and what its attempts went through: the part of a fault in flight that
+//! a common fault never touches. Hooks on the slow paths write it; when an attempt ends it is
+//! settled: what was waited in an attempt that gave up its lock is I/O wait, in one that kept it,
+//! a held wait.
+
+use crate::words::{FolioState, HeldWait, RetryReason};
+
+/// What an attempt was seen to go through.
+pub mod seen {
+    pub const FILEMAP: u16 = 1;
+    pub const SHMEM: u16 = 1 << 1;
+    /// `do_swap_page`.
+    pub const SWAP: u16 = 1 << 2;
+    /// A swap folio's lock was not free.
+    pub const SWAP_LOCK: u16 = 1 << 3;
+    pub const SWAP_READ: u16 = 1 << 4;
+    pub const MIGRATION: u16 = 1 << 5;
+    pub const USERFAULT: u16 = 1 << 6;
+    pub const MKWRITE: u16 = 1 << 7;
+    pub const RECLAIM: u16 = 1 << 8;
+    /// `io_schedule`.
+    pub const IO: u16 = 1 << 9;
+    pub const HUGETLB: u16 = 1 << 10;
+    /// The folio in the page cache.
+    pub const LOOKED_UP: u16 = 1 << 11;
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Waits {
+    /// For `mmap_lock`, before an attempt.
+    pub mmap_lock_ns: u64,
+    /// In `io_schedule`, by attempts that gave up their lock: until the thread was woken, and from
+    /// there until it ran.
+    pub io_ns: u64,
+    pub run_delay_ns: u64,
+    pub userfault_ns: u64,
+    /// By the attempt that kept its lock.
+    pub held_ns: [u64; HeldWait::COUNT],
+    /// All time in `io_schedule`, whatever became of the lock.
+    pub any_io_ns: u64,
+    pub any_delay_ns: u64,
+    /// Of the attempt in progress.
+    pub attempt_io_ns: u64,
+    pub attempt_delay_ns: u64,
+    /// The open `io_schedule`; 0: none.
+    pub io_since_ns: u64,
+    pub io_since_delay: u64,
+    /// The open stretch of code that is waited in as a whole; and how often the thread had given up
+    /// its CPU when it began.
+    pub inside_since_ns: u64,
+    pub inside_switches: u64,
+    /// Of the attempt in progress.
+    pub seen: u16,
+    /// Of the whole fault.
+    pub ever: u16,
+    /// Which stretch is open: a bit of [`seen`].
+    pub inside: u16,
+    /// `RetryReason + 1` of the last attempt that gave up.
+    pub retry: u8,
+    /// `HeldWait + 1`: the longest.
+    pub held: u8,
+    /// `FolioState + 1`, at the first look-up of the latest attempt that made one.
+    pub folio: u8,
+    pub pad: [u8; 7],
+}
+
+/// An attempt that returned `VM_FAULT_RETRY`, beyond what the slow paths saw.
+pub struct GaveUp {
+    pub major: bool,
+    pub killed: bool,
+    pub vma_lock: bool,
+    /// The VMA had no `anon_vma`.
+    pub no_anon_vma: bool,
+    /// The VMA has operations, but none that maps pages around.
+    pub no_map_pages: bool,
+    /// The VMA has operations: what it maps is not anonymous.
+    pub has_ops: bool,
+}
+
+impl Waits {
+    #[inline(always)]
+    pub fn passes(&mut self, bit: u16) {
+        self.seen |= bit;
+        self.ever |= bit;
+    }
+
+    #[inline(always)]
+    pub fn io_begins(&mut self, now: u64, run_delay: u64) {
+        self.io_since_ns = now;
+        self.io_since_delay = run_delay;
+    }
+
+    #[inline(always)]
+    pub fn io_ends(&mut self, now: u64, run_delay: u64) {
+        if self.io_since_ns == 0 {
+            return;
+        }
+        let waited = now.saturating_sub(self.io_since_ns);
+        // The scheduler's clock is not ours: never more delay than there was wait.
+        let delay = run_delay.saturating_sub(self.io_since_delay).min(waited);
+        self.io_since_ns = 0;
+        self.passes(seen::IO);
+        self.any_io_ns += waited;
+        self.any_delay_ns += delay;
+        if self.inside == 0 {
+            self.attempt_io_ns += waited;
+            self.attempt_delay_ns += delay;
+        }
+    }
+
+    /// A stretch of code that is a wait as a whole. Inside another, it is part of that one.
+    #[inline(always)]
+    pub fn enters(&mut self, bit: u16, now: u64, switches: u64) {
+        self.passes(bit);
+        if self.inside == 0 {
+            self.inside = bit;
+            self.inside_since_ns = now;
+            self.inside_switches = switches;
+        }
+    }
+
+    #[inline(always)]
+    pub fn leaves(&mut self, bit: u16, now: u64, switches: u64) {
+        if self.inside != bit {
+            return;
+        }
+        self.inside = 0;
+        if bit == seen::MKWRITE && switches == self.inside_switches {
+            // It ran through: work, not a wait.
+            self.seen &= !bit;
+            return;
+        }
+        let ns = now.saturating_sub(self.inside_since_ns);
+        match bit {
+            seen::USERFAULT => self.userfault_ns += ns,
+            seen::MKWRITE => self.held_ns[HeldWait::PageMkwrite as usize] += ns,
+            seen::RECLAIM => self.held_ns[HeldWait::Reclaim as usize] += ns,
+            _ if self.seen & seen::SHMEM != 0 => {
+                self.held_ns[HeldWait::ShmemSwap as usize] += ns;
+            }
+            _ => self.held_ns[HeldWait::SwapSync as usize] += ns,
+        }
+    }
+
+    /// The lock was given up: what the attempt waited for, it did not hold anybody up by.
+    #[inline(always)]
+    pub fn attempt_gave_up(&mut self, how: &GaveUp) -> RetryReason {
+        let reason = self.retry_reason(how);
+        self.retry = reason as u8 + 1;
+        self.io_ns += self.attempt_io_ns - self.attempt_delay_ns;
+        self.run_delay_ns += self.attempt_delay_ns;
+        self.held_ns = [0; HeldWait::COUNT];
+        self.next_attempt();
+        reason
+    }
+
+    #[inline(always)]
+    fn next_attempt(&mut self) {
+        self.attempt_io_ns = 0;
+        self.attempt_delay_ns = 0;
+        self.io_since_ns = 0;
+        self.seen = 0;
+        self.inside = 0;
+    }
+
+    /// mm/memory.c, mm/filemap.c, mm/shmem.c, mm/userfaultfd.c: the places that return
+    /// `VM_FAULT_RETRY`, from the surest sign to the weakest.
+    #[inline(always)]
+    fn retry_reason(&self, how: &GaveUp) -> RetryReason {
+        let saw = |bit: u16| self.seen & bit != 0;
+        if how.killed {
+            RetryReason::Killed
+        } else if saw(seen::USERFAULT) {
+            RetryReason::Userfault
+        } else if saw(seen::SWAP_LOCK) {
+            RetryReason::SwapIn
+        } else if saw(seen::FILEMAP) {
+            if how.major {
+                RetryReason::Io
+            } else if saw(seen::IO) {
+                RetryReason::FolioLocked
+            } else {
+                RetryReason::AsyncReadahead
+            }
+        } else if saw(seen::SHMEM) {
+            RetryReason::ShmemHole
+        } else if saw(seen::SWAP) {
+            RetryReason::DevicePrivate
+        } else if how.vma_lock && how.no_map_pages && !saw(seen::HUGETLB) {
+            RetryReason::NoMapPages
+        } else if how.vma_lock && how.no_anon_vma {
+            RetryReason::AnonVmaTrylock
+        } else if how.has_ops {
+            RetryReason::Driver
+        } else {
+            RetryReason::Other
+        }
+    }
+
+    /// The fault ended with its lock held.
+    #[inline(always)]
+    pub fn attempt_kept(&mut self, tried: bool, major: bool) {
+        let went = self.seen;
+        let saw = |bit: u16| went & bit != 0;
+        if saw(seen::IO | seen::SWAP_READ) {
+            let reason = if saw(seen::MIGRATION) {
+                HeldWait::Migration
+            } else if saw(seen::HUGETLB) {
+                HeldWait::Hugetlb
+            } else if saw(seen::SHMEM) && saw(seen::SWAP_READ) {
+                HeldWait::ShmemSwap
+            } else if saw(seen::SWAP_READ) {
+                HeldWait::SwapSync
+            } else if tried && saw(seen::FILEMAP) && major {
+                HeldWait::TriedIo
+            } else {
+                HeldWait::FolioLock
+            };
+            self.held_ns[reason as usize] += self.attempt_io_ns;
+            if self.attempt_io_ns > 0 || saw(seen::SWAP_READ) {
+                self.held = reason as u8 + 1;
+            }
+        }
+        if saw(seen::RECLAIM) {
+            self.longer(HeldWait::Reclaim);
+        }
+        if saw(seen::MKWRITE) {
+            self.longer(HeldWait::PageMkwrite);
+        }
+        self.next_attempt();
+    }
+
+    #[inline(always)]
+    fn longer(&mut self, reason: HeldWait) {
+        let now = match self.held {
+            0 => 0,
+            held => self.held_ns[usize::from(held - 1) % HeldWait::COUNT],
+        };
+        if self.held == 0 || self.held_ns[reason as usize] > now {
+            self.held = reason as u8 + 1;
+        }
+    }
+
+    #[inline(always)]
+    pub fn held_total_ns(&self) -> u64 {
+        let mut sum = 0;
+        for ns in self.held_ns {
+            sum += ns;
+        }
+        sum
+    }
+
+    /// All that is known of the fault's time; the rest of it is work.
+    #[inline(always)]
+    pub fn total_ns(&self) -> u64 {
+        self.mmap_lock_ns
+            + self.io_ns
+            + self.run_delay_ns
+            + self.userfault_ns
+            + self.held_total_ns()
+    }
+
+    /// The first look-up of an attempt is the one its decision hangs on.
+    #[inline(always)]
+    pub fn looked_up(&mut self, state: FolioState) {
+        self.folio = state as u8 + 1;
+    }
+}

@@ -1,0 +1,229 @@
+//! What becomes of a fault that is over. In: the thread's entry with the fault in it. Out: FAULTS,
+//! the thread's counts and, for what left the common path, the anatomy of its time; a record over
+//! the threshold.
+
+use core::hint::black_box;
+
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use profiler_common::{
+    agg::{SIZES, io_index},
+    hist::log2_us_of,
+    record::{self, FaultRecord, NAME},
+    thread::{InFlight, Thread, timed},
+    words::{HeldWait, Loss},
+};
+
+use crate::{
+    count, emit,
+    globals::{MISSING, flag, has, off, opt},
+    kernel::{Mem, Probed, Typed, now, task},
+    maps::{COMPONENTS, FAULTS, IO_WAITS, VMA_SIZES},
+    prio, vma,
+};
+
+/// Counts it on its path and in its thread. Gives its end and its duration, if it was timed.
+#[inline(always)]
+pub fn count(t: &mut Thread, major: bool) -> Option<(u64, u64)> {
+    let path = t.fault.path;
+    if let Some(n) = t.counts.by_path.get_mut(path as usize) {
+        *n += 1;
+    }
+    let Some(agg) = FAULTS.get_ptr_mut(u32::from(path)) else {
+        count::loss(Loss::StateMissing);
+        return None;
+    };
+    // SAFETY: this CPU's own copy.
+    let agg = unsafe { &mut *agg };
+    agg.count += 1;
+    if major {
+        agg.major += 1;
+    }
+    if opt::FAULT_ENTRY() == 1
+        && let Some(n) = agg.by_kind.get_mut(t.fault.kind as usize)
+    {
+        *n += 1;
+    }
+    if t.fault.timed == timed::NO {
+        return None;
+    }
+    let end = now();
+    let ns = end.saturating_sub(t.fault.start_ns);
+    let weight = weight(&t.fault);
+    let slot = count::weighted(&mut agg.latency, ns, weight);
+    t.counts.sum_ns += ns * weight;
+    if ns > t.counts.max_ns {
+        t.counts.max_ns = ns;
+    }
+    // Out of the compiler's sight: it would compare before the division, and the verifier of 6.1
+    // then loses the bound.
+    let bucket = black_box(log2_us_of(slot));
+    if let Some(n) = t.counts.log2_us.get_mut(bucket) {
+        *n += weight as u32;
+    }
+    Some((end, ns))
+}
+
+/// How many faults it stands for.
+#[inline(always)]
+fn weight(f: &InFlight) -> u64 {
+    if opt::SAMPLE() > 1 && f.timed == timed::SAMPLED {
+        u64::from(opt::SAMPLE())
+    } else {
+        1
+    }
+}
+
+/// The fault left the common path: settles what it waited for.
+#[inline(always)]
+pub fn settle(t: &mut Thread, major: bool) {
+    let f = &mut t.fault;
+    f.waits
+        .attempt_kept(has(f.flags, flag::FAULT_FLAG_TRIED()), major);
+    let waits = &f.waits;
+    if waits.held != 0 {
+        count::counters(|c| {
+            if let Some(n) = c.held_waits.get_mut(usize::from(waits.held - 1)) {
+                *n += 1;
+            }
+            for reason in 0..HeldWait::COUNT {
+                c.held_wait_ns[reason] += waits.held_ns[reason];
+            }
+        });
+    }
+}
+
+#[inline(always)]
+pub fn io_waited(t: &Thread) {
+    let waits = &t.fault.waits;
+    if waits.any_io_ns == 0 {
+        return;
+    }
+    let (class, io_class) = prio::classes(task());
+    let Some(agg) = IO_WAITS.get_ptr_mut(io_index(class, io_class)) else {
+        return;
+    };
+    // SAFETY: this CPU's own copy.
+    let agg = unsafe { &mut *agg };
+    count::weighted(&mut agg.wait, waits.any_io_ns, 1);
+    agg.run_delay_sum_ns += waits.any_delay_ns;
+    if waits.any_delay_ns > agg.run_delay_max_ns {
+        agg.run_delay_max_ns = waits.any_delay_ns;
+    }
+}
+
+/// Where the time of a fault off the common path went.
+#[inline(always)]
+pub fn components(t: &Thread, ns: u64) {
+    let waits = &t.fault.waits;
+    let Some(c) = COMPONENTS.get_ptr_mut(u32::from(t.fault.kind)) else {
+        return;
+    };
+    // SAFETY: this CPU's own copy.
+    let c = unsafe { &mut *c };
+    c.faults += 1;
+    c.total_ns += ns;
+    c.mmap_lock_wait_ns += waits.mmap_lock_ns;
+    c.io_wait_ns += waits.io_ns;
+    c.run_delay_ns += waits.run_delay_ns;
+    c.userfault_wait_ns += waits.userfault_ns;
+    c.held_wait_ns += waits.held_total_ns();
+}
+
+/// One common fault in this many is looked up the size of its VMA.
+#[inline(always)]
+fn size_sample() -> u32 {
+    opt::SAMPLE().max(16)
+}
+
+/// Whether `vma_size` wants to know of this fault, which was timed.
+#[inline(always)]
+pub fn wants_vma_size(t: &Thread) -> bool {
+    t.fault.slow != 0 || t.seq & (size_sample() - 1) == 0
+}
+
+/// The VMA's range is in the fault.
+#[inline(always)]
+pub fn vma_size(t: &Thread) {
+    let f = &t.fault;
+    if f.vm_end <= f.vm_start {
+        return;
+    }
+    let Some(sizes) = VMA_SIZES.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's own copy.
+    let sizes = unsafe { &mut *sizes };
+    let pages = (f.vm_end - f.vm_start) >> 12;
+    let bucket = black_box(profiler_common::hist::log2(pages.max(1)) as usize);
+    if bucket >= SIZES {
+        return;
+    }
+    sizes.faults[bucket] += if f.slow != 0 {
+        1
+    } else {
+        u64::from(size_sample())
+    };
+    if f.slow != 0 {
+        sizes.wait_ns[bucket] += f.waits.total_ns();
+        if f.waits.retry != 0 {
+            sizes.retries[bucket] += 1;
+        }
+    }
+}
+
+/// How big the address space is: read where a fault was slow anyway.
+#[inline(always)]
+pub fn address_space(t: &mut Thread) {
+    // SAFETY: typed pointers to the current task and its mm; `Probed` fails on a kernel thread's.
+    unsafe {
+        let mm = Typed::read::<usize>(task(), off::TASK_MM()) as *const u8;
+        if off::MM_MAP_COUNT() != MISSING && off::MM_TOTAL_VM() != MISSING {
+            t.map_count = Probed::read(mm, off::MM_MAP_COUNT());
+            t.total_vm = Probed::read(mm, off::MM_TOTAL_VM());
+        }
+    }
+}
+
+/// `vma` is NULL where it may be gone.
+#[inline(always)]
+pub fn emit(t: &Thread, end_ns: u64, ret: u32, major: bool, vma: *const u8) {
+    let f = &t.fault;
+    let waits = (f.slow != 0).then_some(&f.waits);
+    emit::record(|r: &mut FaultRecord| {
+        r.kind = record::kind::FAULT;
+        // SAFETY: no arguments.
+        r.cpu = unsafe { bpf_get_smp_processor_id() };
+        r.start_ns = f.start_ns;
+        r.end_ns = end_ns;
+        r.who = emit::who(t.tid, t.tgid);
+        r.address = f.address;
+        r.vm_start = f.vm_start;
+        r.vm_end = f.vm_end;
+        r.vm_flags = f.vm_flags;
+        (r.mmap_wait_ns, r.io_wait_ns, r.run_delay_ns) = (0, 0, 0);
+        (r.userfault_wait_ns, r.held_wait_ns) = (0, 0);
+        (r.retry, r.held, r.folio) = (0, 0, 0);
+        if let Some(w) = waits {
+            r.mmap_wait_ns = w.mmap_lock_ns;
+            r.io_wait_ns = w.io_ns;
+            r.run_delay_ns = w.run_delay_ns;
+            r.userfault_wait_ns = w.userfault_ns;
+            r.held_wait_ns = w.held_total_ns();
+            (r.retry, r.held, r.folio) = (w.retry, w.held, w.folio);
+        }
+        r.fault_flags = f.flags;
+        r.ret = ret;
+        r.path = f.path;
+        r.vma_kind = f.kind;
+        r.fallback = f.fallback;
+        r.attempts = f.attempts;
+        r.major = u8::from(major);
+        r.pad = [0; 4];
+        r.name = [0; NAME];
+        (r.dev, r.ino) = if vma.is_null() {
+            (0, 0)
+        } else {
+            vma::identity(vma, &mut r.name)
+        };
+    });
+}

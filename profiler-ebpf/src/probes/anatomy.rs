@@ -1,0 +1,228 @@
+//! `anatomy`: which way a fault went through the fault handler, so that a retry and a held wait have
+//! a reason. In: the slow paths' functions; none runs for a common fault. Out: the waits of the
+//! fault in flight.
+//!
+//! A hook only at the entry is enough where having been there and having returned
+//! `VM_FAULT_RETRY` tell it all.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, fentry, fexit, kprobe},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext},
+};
+use profiler_common::{
+    thread::{Thread, phase},
+    waits::seen,
+    words::FolioState,
+};
+
+use super::fault::ELSEWHERE;
+use crate::{
+    globals::{MISSING, flag, off},
+    kernel::{Mem, Probed, Typed, now, task},
+    thread,
+};
+
+/// The current thread, if it is in an attempt.
+#[inline(always)]
+fn faulting() -> Option<&'static mut Thread> {
+    thread::known().filter(|t| t.fault.phase == phase::ATTEMPT)
+}
+
+#[inline(always)]
+fn passes(bit: u16) {
+    if let Some(t) = faulting() {
+        t.fault.waits(&ELSEWHERE).passes(bit);
+    }
+}
+
+#[inline(always)]
+fn enters(bit: u16) {
+    if let Some(t) = faulting() {
+        t.fault.waits(&ELSEWHERE).enters(bit, now(), switches());
+    }
+}
+
+#[inline(always)]
+fn leaves(bit: u16) {
+    if let Some(t) = faulting()
+        && t.fault.slow != 0
+    {
+        t.fault.waits.leaves(bit, now(), switches());
+    }
+}
+
+/// How often the thread gave up its CPU to wait.
+#[inline(always)]
+fn switches() -> u64 {
+    if off::TASK_NVCSW() == MISSING {
+        return 0;
+    }
+    // SAFETY: typed task pointer, offset of an unsigned long.
+    unsafe { Typed::read(task(), off::TASK_NVCSW()) }
+}
+
+/// `folio` as the fault found it: NULL or an error where there is none.
+#[inline(always)]
+fn looks_up(t: &mut Thread, folio: u64) {
+    // include/linux/err.h: MAX_ERRNO
+    let state = if folio == 0 || folio >= u64::MAX - 4094 {
+        FolioState::NotUptodate
+    } else {
+        // SAFETY: `Probed` fails instead of faulting. The flags word is that of the head page.
+        let flags: u64 = unsafe { Probed::read(folio as *const u8, off::FOLIO_FLAGS()) };
+        if flags & (1 << flag::PG_UPTODATE()) == 0 {
+            FolioState::NotUptodate
+        } else if flags & (1 << flag::PG_WRITEBACK()) == 0 {
+            FolioState::Uptodate
+        } else {
+            FolioState::UptodateWriteback
+        }
+    };
+    t.fault.waits(&ELSEWHERE).looked_up(state);
+}
+
+/// The first look-up of an attempt in the page cache is the one its decision hangs on.
+#[inline(always)]
+fn page_cache(folio: u64) {
+    if let Some(t) = faulting()
+        && t.fault.slow != 0
+        && t.fault.waits.seen & (seen::FILEMAP | seen::LOOKED_UP) == seen::FILEMAP
+    {
+        t.fault.waits.passes(seen::LOOKED_UP);
+        looks_up(t, folio);
+    }
+}
+
+#[inline(always)]
+fn swap_lock(folio: u64) {
+    if let Some(t) = faulting() {
+        t.fault.waits(&ELSEWHERE).passes(seen::SWAP_LOCK);
+        looks_up(t, folio);
+    }
+}
+
+#[fentry]
+fn filemap_in(_ctx: FEntryContext) {
+    passes(seen::FILEMAP);
+}
+
+#[kprobe]
+fn filemap_kp(_ctx: ProbeContext) {
+    passes(seen::FILEMAP);
+}
+
+/// `__filemap_get_folio(mapping, index, fgp_flags, gfp)`, the name up to 6.18.
+#[fexit]
+fn folio_state_out(ctx: FExitContext) {
+    page_cache(ctx.arg(4));
+}
+
+/// `__filemap_get_folio_mpol(mapping, index, fgp_flags, gfp, policy)`
+#[fexit]
+fn folio_mpol_out(ctx: FExitContext) {
+    page_cache(ctx.arg(5));
+}
+
+/// `__folio_lock_or_retry(folio, ..)`: a swap folio's lock is not free.
+#[fentry]
+fn swap_lock_in(ctx: FEntryContext) {
+    swap_lock(ctx.arg::<*const u8>(0) as u64);
+}
+
+#[kprobe]
+fn swap_lock_kp(ctx: ProbeContext) {
+    if let Some(folio) = ctx.arg::<u64>(0) {
+        swap_lock(folio);
+    }
+}
+
+#[fentry]
+fn userfault_in(_ctx: FEntryContext) {
+    enters(seen::USERFAULT);
+}
+
+#[fexit]
+fn userfault_out(_ctx: FExitContext) {
+    leaves(seen::USERFAULT);
+}
+
+#[kprobe]
+fn userfault_kp(_ctx: ProbeContext) {
+    enters(seen::USERFAULT);
+}
+
+#[fentry]
+fn shmem_in(_ctx: FEntryContext) {
+    passes(seen::SHMEM);
+}
+
+#[kprobe]
+fn shmem_kp(_ctx: ProbeContext) {
+    passes(seen::SHMEM);
+}
+
+#[fentry]
+fn swap_in(_ctx: FEntryContext) {
+    passes(seen::SWAP);
+}
+
+#[kprobe]
+fn swap_kp(_ctx: ProbeContext) {
+    passes(seen::SWAP);
+}
+
+#[fentry]
+fn migration_in(_ctx: FEntryContext) {
+    passes(seen::MIGRATION);
+}
+
+#[kprobe]
+fn migration_kp(_ctx: ProbeContext) {
+    passes(seen::MIGRATION);
+}
+
+#[fentry]
+fn hugetlb_in(_ctx: FEntryContext) {
+    passes(seen::HUGETLB);
+}
+
+#[kprobe]
+fn hugetlb_kp(_ctx: ProbeContext) {
+    passes(seen::HUGETLB);
+}
+
+#[fentry]
+fn mkwrite_in(_ctx: FEntryContext) {
+    enters(seen::MKWRITE);
+}
+
+#[fexit]
+fn mkwrite_out(_ctx: FExitContext) {
+    leaves(seen::MKWRITE);
+}
+
+/// Of a swap device that is fast enough to be waited for: the read is all inside.
+#[fentry]
+fn swap_read_in(_ctx: FEntryContext) {
+    enters(seen::SWAP_READ);
+}
+
+#[fexit]
+fn swap_read_out(_ctx: FExitContext) {
+    leaves(seen::SWAP_READ);
+}
+
+#[kprobe]
+fn swap_read_kp(_ctx: ProbeContext) {
+    passes(seen::SWAP_READ);
+}
+
+#[btf_tracepoint]
+fn reclaim_begin_tp(_ctx: BtfTracePointContext) {
+    enters(seen::RECLAIM);
+}
+
+#[btf_tracepoint]
+fn reclaim_end_tp(_ctx: BtfTracePointContext) {
+    leaves(seen::RECLAIM);
+}

@@ -1,0 +1,68 @@
+//! `io_wait`: the time faults spend in `io_schedule`, and how much of it after the thread was
+//! woken. In: entry and exit of `io_schedule`; where exits cannot be hooked, the switch back to the
+//! thread. Out: the waits of the fault in flight.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, fentry, fexit, kprobe},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext},
+};
+use profiler_common::thread::phase;
+
+use super::fault::ELSEWHERE;
+use crate::{
+    globals::{MISSING, off},
+    kernel::{Mem, Typed, now, task},
+    thread,
+};
+
+#[inline(always)]
+fn run_delay(task: *const u8) -> u64 {
+    if off::TASK_RUN_DELAY() == MISSING {
+        return 0;
+    }
+    // SAFETY: typed task pointer, offset of an unsigned long long.
+    unsafe { Typed::read(task, off::TASK_RUN_DELAY()) }
+}
+
+#[inline(always)]
+fn begins() {
+    if let Some(t) = thread::known()
+        && t.fault.phase == phase::ATTEMPT
+    {
+        t.fault
+            .waits(&ELSEWHERE)
+            .io_begins(now(), run_delay(task()));
+    }
+}
+
+#[fentry]
+fn io_wait_entry(_ctx: FEntryContext) {
+    begins();
+}
+
+#[fexit]
+fn io_wait_exit(_ctx: FExitContext) {
+    if let Some(t) = thread::known()
+        && t.fault.phase == phase::ATTEMPT
+        && t.fault.slow != 0
+    {
+        t.fault.waits.io_ends(now(), run_delay(task()));
+    }
+}
+
+#[kprobe]
+fn io_wait_kp(_ctx: ProbeContext) {
+    begins();
+}
+
+/// (preempt, prev, next, prev_state): `next` is about to run again.
+#[btf_tracepoint]
+fn io_wait_switch(ctx: BtfTracePointContext) {
+    let next: *const u8 = ctx.arg(2);
+    if let Some(t) = thread::of(next)
+        && t.fault.phase == phase::ATTEMPT
+        && t.fault.slow != 0
+    {
+        t.fault.waits.io_ends(now(), run_delay(next));
+    }
+}

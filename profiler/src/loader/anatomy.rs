@@ -1,0 +1,149 @@
+//! What can be told of the inside of a fault: each signal from the hooks on the slow paths that it
+//! needs.
+
+use super::{
+    hooks::{Chosen, HookChoice},
+    signals::{join, signal},
+    table::Group,
+};
+use crate::{
+    kernel::Facts,
+    model::{Quality, Signal},
+};
+
+use Quality::{Approximate, Exact, Unavailable};
+
+/// The slow paths a retry's reason is told by.
+const RETRIES: &[Group] = &[
+    Group::Filemap,
+    Group::SwapLock,
+    Group::Userfault,
+    Group::Shmem,
+    Group::Swap,
+    Group::IoWait,
+];
+
+/// And a held wait's.
+const HELD: &[Group] = &[
+    Group::IoWait,
+    Group::SwapRead,
+    Group::Mkwrite,
+    Group::Migration,
+    Group::Reclaim,
+    Group::Hugetlb,
+];
+
+pub fn signals(facts: &Facts, chosen: &Chosen) -> Vec<Signal> {
+    let io = chosen.rung(Group::IoWait);
+    let io_why = chosen.reason(Group::IoWait);
+    let delay = "task_struct.sched_info.run_delay";
+    vec![
+        of_many(
+            "retry_reason",
+            RETRIES,
+            chosen,
+            "told by the slow paths an attempt went through",
+        ),
+        folio_state(chosen),
+        match io {
+            Some(rung) => signal("io_wait", Exact, rung.name, io_why),
+            None => signal("io_wait", Unavailable, "", io_why),
+        },
+        match io {
+            Some(_) if facts.has_field(delay) => signal("run_delay", Exact, delay, ""),
+            Some(_) => signal(
+                "run_delay",
+                Unavailable,
+                "",
+                "this kernel keeps no sched_info (CONFIG_SCHEDSTATS, CONFIG_TASK_DELAY_ACCT)",
+            ),
+            None => signal("run_delay", Unavailable, "", io_why),
+        },
+        userfault(chosen),
+        of_many(
+            "held_wait",
+            HELD,
+            chosen,
+            "waits for mutexes of a file system or of hugetlb are in the rest",
+        ),
+        vma_size(chosen),
+    ]
+}
+
+/// Approximate with what is hooked; the reason names what is not.
+fn of_many(name: &str, groups: &[Group], chosen: &Chosen, always: &str) -> Signal {
+    let (some, none): (Vec<Group>, Vec<Group>) =
+        groups.iter().partition(|g| chosen.rung(**g).is_some());
+    let Some(first) = some.first() else {
+        return signal(name, Unavailable, "", chosen.reason(groups[0]));
+    };
+    let hooks: Vec<&str> = some
+        .iter()
+        .filter_map(|g| Some(chosen.rung(*g)?.name))
+        .collect();
+    let missing: Vec<String> = none
+        .iter()
+        .map(|g| format!("no hook for {g:?}: {}", chosen.reason(*g)))
+        .collect();
+    let mut why = vec![always];
+    why.extend(missing.iter().map(String::as_str));
+    if chosen
+        .rung(*first)
+        .is_some_and(|r| r.kind > HookChoice::Fentry)
+    {
+        why.push(chosen.reason(*first));
+    }
+    signal(name, Approximate, &hooks.join(", "), &join(&why))
+}
+
+fn folio_state(chosen: &Chosen) -> Signal {
+    let (cache, swap) = (chosen.rung(Group::FolioState), chosen.rung(Group::SwapLock));
+    match (cache, swap) {
+        (Some(cache), _) => signal(
+            "folio_state",
+            Approximate,
+            cache.name,
+            "sampled at the look-up",
+        ),
+        (None, Some(swap)) => signal(
+            "folio_state",
+            Approximate,
+            swap.name,
+            &join(&["of swapped folios only", chosen.reason(Group::FolioState)]),
+        ),
+        (None, None) => signal(
+            "folio_state",
+            Unavailable,
+            "",
+            chosen.reason(Group::FolioState),
+        ),
+    }
+}
+
+fn userfault(chosen: &Chosen) -> Signal {
+    let why = chosen.reason(Group::Userfault);
+    match chosen.rung(Group::Userfault) {
+        Some(rung) if rung.kind <= HookChoice::Fentry => {
+            signal("userfault_wait", Exact, rung.name, why)
+        }
+        Some(rung) => signal(
+            "userfault_wait",
+            Approximate,
+            rung.name,
+            &join(&["until the fault asks for mmap_lock again", why]),
+        ),
+        None => signal("userfault_wait", Unavailable, "", why),
+    }
+}
+
+fn vma_size(chosen: &Chosen) -> Signal {
+    match chosen.rung(Group::Fault) {
+        Some(rung) if rung.kind < HookChoice::Tracepoint => signal(
+            "vma_size",
+            Approximate,
+            rung.name,
+            "one common fault in 16 is looked at; retries and waits are all there",
+        ),
+        _ => signal("vma_size", Unavailable, "", "the VMA is not seen"),
+    }
+}

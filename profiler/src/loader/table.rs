@@ -1,0 +1,433 @@
+//! The table of hooks: for each group of programs the rungs from best to worst. A new hook is a rung
+//! here and a program of that name in profiler-ebpf. Exits come before entries, so that nothing
+//! begins whose end is not seen.
+
+use super::hooks::{
+    Attach::{FEntry, FExit, KProbe, MajorFaults, MinorFaults, TpBtf},
+    HookChoice, Rung,
+};
+
+/// What is measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Life,
+    MmapLockEvents,
+    MmapLockWait,
+    VmaLock,
+    IoWait,
+    FolioState,
+    Filemap,
+    SwapLock,
+    Userfault,
+    Shmem,
+    Swap,
+    Migration,
+    Hugetlb,
+    Mkwrite,
+    SwapRead,
+    Reclaim,
+    Fault,
+}
+
+impl Group {
+    /// Those that must work, or nothing can be told.
+    pub fn required(self) -> bool {
+        matches!(self, Self::Life | Self::Fault)
+    }
+
+    /// Those that only make sense inside a fault whose beginning is seen.
+    pub fn inside_faults(self) -> bool {
+        !matches!(
+            self,
+            Self::Life | Self::MmapLockEvents | Self::MmapLockWait | Self::VmaLock | Self::Fault
+        )
+    }
+}
+
+/// In order of attaching.
+pub static GROUPS: &[(Group, &[Rung])] = &[
+    (
+        Group::Life,
+        &[Rung {
+            kind: HookChoice::Tracepoint,
+            name: "tp_btf sched_process_{fork,exec,exit}",
+            programs: &[
+                ("life_fork_tp", TpBtf("sched_process_fork")),
+                ("life_exec_tp", TpBtf("sched_process_exec")),
+                ("life_exit_tp", TpBtf("sched_process_exit")),
+            ],
+            functions: &[],
+            tracepoints: &[],
+        }],
+    ),
+    (
+        Group::MmapLockEvents,
+        &[
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf mmap_lock_{start_locking,acquire_returned,released}",
+                programs: &[
+                    ("mmap_release_tp", TpBtf("mmap_lock_released")),
+                    ("mmap_acquire_tp", TpBtf("mmap_lock_acquire_returned")),
+                    ("mmap_start_tp", TpBtf("mmap_lock_start_locking")),
+                ],
+                functions: &[],
+                tracepoints: &[
+                    ("mmap_lock_released", 2),
+                    ("mmap_lock_acquire_returned", 3),
+                    ("mmap_lock_start_locking", 2),
+                ],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf mmap_lock_{start_locking,acquire_returned,released} (with memcg_path)",
+                programs: &[
+                    ("mmap_release_cg", TpBtf("mmap_lock_released")),
+                    ("mmap_acquire_cg", TpBtf("mmap_lock_acquire_returned")),
+                    ("mmap_start_cg", TpBtf("mmap_lock_start_locking")),
+                ],
+                functions: &[],
+                tracepoints: &[
+                    ("mmap_lock_released", 3),
+                    ("mmap_lock_acquire_returned", 4),
+                    ("mmap_lock_start_locking", 3),
+                ],
+            },
+        ],
+    ),
+    (
+        Group::MmapLockWait,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit rwsem_down_{read,write}_slowpath",
+                programs: &[
+                    ("rwsem_read_out", FExit("rwsem_down_read_slowpath")),
+                    ("rwsem_write_out", FExit("rwsem_down_write_slowpath")),
+                    ("rwsem_read_in", FEntry("rwsem_down_read_slowpath")),
+                    ("rwsem_write_in", FEntry("rwsem_down_write_slowpath")),
+                ],
+                functions: &[
+                    ("rwsem_down_read_slowpath", 3),
+                    ("rwsem_down_write_slowpath", 2),
+                ],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf contention_{begin,end}",
+                programs: &[
+                    ("lock_end_tp", TpBtf("contention_end")),
+                    ("lock_begin_tp", TpBtf("contention_begin")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::VmaLock,
+        &[Rung {
+            kind: HookChoice::Fentry,
+            name: "fexit lock_vma_under_rcu",
+            programs: &[("vma_lock_exit", FExit("lock_vma_under_rcu"))],
+            functions: &[("lock_vma_under_rcu", 2)],
+            tracepoints: &[],
+        }],
+    ),
+    (
+        Group::IoWait,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit io_schedule",
+                programs: &[
+                    ("io_wait_exit", FExit("io_schedule")),
+                    ("io_wait_entry", FEntry("io_schedule")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe io_schedule + tp_btf sched_switch",
+                programs: &[
+                    ("io_wait_switch", TpBtf("sched_switch")),
+                    ("io_wait_kp", KProbe("io_schedule")),
+                ],
+                functions: &[],
+                tracepoints: &[("sched_switch", 4)],
+            },
+        ],
+    ),
+    (
+        Group::FolioState,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fexit __filemap_get_folio",
+                programs: &[("folio_state_out", FExit("__filemap_get_folio"))],
+                functions: &[("__filemap_get_folio", 4)],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fexit __filemap_get_folio_mpol",
+                programs: &[("folio_mpol_out", FExit("__filemap_get_folio_mpol"))],
+                functions: &[("__filemap_get_folio_mpol", 5)],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Filemap,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry filemap_fault",
+                programs: &[("filemap_in", FEntry("filemap_fault"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe filemap_fault",
+                programs: &[("filemap_kp", KProbe("filemap_fault"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::SwapLock,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry __folio_lock_or_retry",
+                programs: &[("swap_lock_in", FEntry("__folio_lock_or_retry"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe __folio_lock_or_retry",
+                programs: &[("swap_lock_kp", KProbe("__folio_lock_or_retry"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Userfault,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit handle_userfault",
+                programs: &[
+                    ("userfault_out", FExit("handle_userfault")),
+                    ("userfault_in", FEntry("handle_userfault")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe handle_userfault",
+                programs: &[("userfault_kp", KProbe("handle_userfault"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Shmem,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry shmem_fault",
+                programs: &[("shmem_in", FEntry("shmem_fault"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe shmem_fault",
+                programs: &[("shmem_kp", KProbe("shmem_fault"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Swap,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry do_swap_page",
+                programs: &[("swap_in", FEntry("do_swap_page"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe do_swap_page",
+                programs: &[("swap_kp", KProbe("do_swap_page"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Migration,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry migration_entry_wait",
+                programs: &[("migration_in", FEntry("migration_entry_wait"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe migration_entry_wait",
+                programs: &[("migration_kp", KProbe("migration_entry_wait"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Hugetlb,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry hugetlb_fault",
+                programs: &[("hugetlb_in", FEntry("hugetlb_fault"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe hugetlb_fault",
+                programs: &[("hugetlb_kp", KProbe("hugetlb_fault"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Mkwrite,
+        &[Rung {
+            kind: HookChoice::Fentry,
+            name: "fentry/fexit do_page_mkwrite",
+            programs: &[
+                ("mkwrite_out", FExit("do_page_mkwrite")),
+                ("mkwrite_in", FEntry("do_page_mkwrite")),
+            ],
+            functions: &[],
+            tracepoints: &[],
+        }],
+    ),
+    (
+        Group::SwapRead,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit swap_read_folio",
+                programs: &[
+                    ("swap_read_out", FExit("swap_read_folio")),
+                    ("swap_read_in", FEntry("swap_read_folio")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit swap_readpage",
+                programs: &[
+                    ("swap_read_out", FExit("swap_readpage")),
+                    ("swap_read_in", FEntry("swap_readpage")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe swap_read_folio",
+                programs: &[("swap_read_kp", KProbe("swap_read_folio"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe swap_readpage",
+                programs: &[("swap_read_kp", KProbe("swap_readpage"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+    (
+        Group::Reclaim,
+        &[Rung {
+            kind: HookChoice::Tracepoint,
+            name: "tp_btf mm_vmscan_{direct,memcg}_reclaim_{begin,end}",
+            programs: &[
+                ("reclaim_end_tp", TpBtf("mm_vmscan_direct_reclaim_end")),
+                ("reclaim_begin_tp", TpBtf("mm_vmscan_direct_reclaim_begin")),
+            ],
+            functions: &[],
+            tracepoints: &[],
+        }],
+    ),
+    (
+        Group::Fault,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit handle_mm_fault",
+                programs: &[
+                    ("fault_exit", FExit("handle_mm_fault")),
+                    ("fault_lock", FEntry("lock_mm_and_find_vma")),
+                    ("fault_entry", FEntry("handle_mm_fault")),
+                ],
+                functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe handle_mm_fault + perf_event page-faults",
+                programs: &[
+                    ("fault_minor_ev", MinorFaults),
+                    ("fault_major_ev", MajorFaults),
+                    ("fault_lock_kp", KProbe("lock_mm_and_find_vma")),
+                    ("fault_entry_kp", KProbe("handle_mm_fault")),
+                ],
+                functions: &[("handle_mm_fault", 4), ("lock_mm_and_find_vma", 3)],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf page_fault_{user,kernel} + perf_event page-faults",
+                programs: &[
+                    ("fault_minor_ev", MinorFaults),
+                    ("fault_major_ev", MajorFaults),
+                    ("fault_kernel_tp", TpBtf("page_fault_kernel")),
+                    ("fault_user_tp", TpBtf("page_fault_user")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "perf_event page-faults",
+                programs: &[
+                    ("fault_minor_ev", MinorFaults),
+                    ("fault_major_ev", MajorFaults),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
+    ),
+];
