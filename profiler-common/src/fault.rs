@@ -62,11 +62,11 @@ pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32,
             t.fault.phase = phase::IDLE;
             w.grown(t);
         } else {
-            unseen_end(w, t, address, flags);
+            unseen_end(w, t, address, flags, regs);
         }
     }
     if t.fault.phase == phase::RETRYING {
-        if t.fault.address == address && continues(&w.bits(), flags) {
+        if continues(&w.bits(), &t.fault, address, flags, regs) {
             let f = &mut t.fault;
             f.path = retried_path(&w.bits(), f.path, flags);
             f.flags = flags;
@@ -122,12 +122,24 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
     }
 }
 
-/// Whether an attempt after `VM_FAULT_RETRY` goes on with the same fault. Under `mmap_lock` it does.
-/// Under the VMA lock only a kernel that retries there does: TRIED, or its own return codes, tell;
-/// otherwise a signal was handled in between and the instruction faulted afresh.
+/// Whether an attempt after `VM_FAULT_RETRY` goes on with the same fault; if not, a signal was
+/// handled in between and the instruction faulted afresh. A retry under `mmap_lock` is marked TRIED,
+/// but for the one that follows an attempt under the VMA lock, which is marked only if that was
+/// major. Under the VMA lock only a kernel goes on that retries there.
 #[inline(always)]
-fn continues(bits: &Bits, flags: u32) -> bool {
-    !has(flags, bits.vma_lock) || has(flags, bits.tried) || bits.retries_under_vma_lock
+fn continues(bits: &Bits, f: &InFlight, address: u64, flags: u32, regs: bool) -> bool {
+    let by_hand = f.path == Path::Gup as u8 || f.path == Path::Remote as u8;
+    if f.address != address || by_hand == regs || has(f.flags ^ flags, bits.user) {
+        return false;
+    }
+    if has(flags, bits.tried) {
+        return true;
+    }
+    if has(flags, bits.vma_lock) {
+        bits.retries_under_vma_lock
+    } else {
+        has(f.flags, bits.vma_lock)
+    }
 }
 
 #[inline(always)]
@@ -199,25 +211,51 @@ pub fn given_up<W: World>(w: &W, t: &mut Thread) {
     }
 }
 
+/// The thread exits: nothing will come next to show how its last fault ended.
+#[inline(always)]
+pub fn thread_exits<W: World>(w: &W, t: &mut Thread) {
+    match t.fault.phase {
+        phase::RETRYING => given_up(w, t),
+        phase::ATTEMPT if w.sees_exits() => {
+            w.loss(Loss::UnmatchedEntry);
+            t.fault.phase = phase::IDLE;
+            w.grown(t);
+        }
+        phase::ATTEMPT => {
+            let grown = w.grown(t);
+            ends_unseen(w, t, grown);
+        }
+        _ => {
+            w.grown(t);
+        }
+    }
+}
+
 /// Without exit hooks an attempt's end shows only in what comes next. If the kernel counted the
 /// fault, it is over and had no event: get_user_pages, or the event was skipped. If not, it was a
 /// retry, which this attempt goes on with, or an error.
 #[inline(always)]
-fn unseen_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) {
+fn unseen_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
     let bits = w.bits();
     let grown = w.grown(t);
-    if grown == 0 && t.fault.address == address && continues(&bits, flags) {
+    if grown == 0 && continues(&bits, &t.fault, address, flags, regs) {
         t.fault.phase = phase::RETRYING;
         // Only a major attempt's successor is marked as tried.
         w.gives_up(&mut t.fault, has(flags, bits.tried));
         return;
     }
+    ends_unseen(w, t, grown);
+}
+
+/// The fault ended some time ago; the kernel's count tells how.
+#[inline(always)]
+fn ends_unseen<W: World>(w: &W, t: &mut Thread, grown: u64) {
     if grown > 1 {
         misfit(w, t);
         return;
     }
     t.fault.timed = timed::NO;
-    let major = has(t.fault.flags, bits.tried);
+    let major = has(t.fault.flags, w.bits().tried);
     finish(w, t, major, grown == 0, 0);
 }
 

@@ -113,6 +113,8 @@ impl Waits {
     #[inline(always)]
     pub fn enters(&mut self, bit: u16, now: u64, switches: u64) {
         self.passes(bit);
+        // Waiting threads enter nothing: the end of that wait was missed.
+        self.io_since_ns = 0;
         if self.inside == 0 {
             self.inside = bit;
             self.inside_since_ns = now;
@@ -122,6 +124,7 @@ impl Waits {
 
     #[inline(always)]
     pub fn leaves(&mut self, bit: u16, now: u64, switches: u64) {
+        self.io_since_ns = 0;
         if self.inside != bit {
             return;
         }

@@ -42,11 +42,7 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
 fn life_exit_tp(_ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
         if t.target == 1 {
-            if t.fault.phase == phase::RETRYING {
-                fault::given_up(&ELSEWHERE, t);
-            } else {
-                thread::account(t);
-            }
+            fault::thread_exits(&ELSEWHERE, t);
         }
         t.comm = emit::comm();
         t.exited = 1;

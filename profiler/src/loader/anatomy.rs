@@ -38,12 +38,7 @@ pub fn signals(facts: &Facts, chosen: &Chosen) -> Vec<Signal> {
     let io_why = chosen.reason(Group::IoWait);
     let delay = "task_struct.sched_info.run_delay";
     vec![
-        of_many(
-            "retry_reason",
-            RETRIES,
-            chosen,
-            "told by the slow paths an attempt went through",
-        ),
+        of_many("retry_reason", RETRIES, chosen, ""),
         folio_state(chosen),
         match io {
             Some(rung) => signal("io_wait", Exact, rung.name, io_why),
@@ -70,30 +65,30 @@ pub fn signals(facts: &Facts, chosen: &Chosen) -> Vec<Signal> {
     ]
 }
 
-/// Approximate with what is hooked; the reason names what is not.
-fn of_many(name: &str, groups: &[Group], chosen: &Chosen, always: &str) -> Signal {
-    let (some, none): (Vec<Group>, Vec<Group>) =
-        groups.iter().partition(|g| chosen.rung(**g).is_some());
-    let Some(first) = some.first() else {
+/// Exact with all hooks at function entry, and no doubt of its own; else the reason says what is
+/// not hooked.
+fn of_many(name: &str, groups: &[Group], chosen: &Chosen, doubt: &str) -> Signal {
+    let rungs: Vec<_> = groups.iter().filter_map(|g| chosen.rung(*g)).collect();
+    if rungs.is_empty() {
         return signal(name, Unavailable, "", chosen.reason(groups[0]));
-    };
-    let hooks: Vec<&str> = some
-        .iter()
-        .filter_map(|g| Some(chosen.rung(*g)?.name))
-        .collect();
-    let missing: Vec<String> = none
-        .iter()
-        .map(|g| format!("no hook for {g:?}: {}", chosen.reason(*g)))
-        .collect();
-    let mut why = vec![always];
-    why.extend(missing.iter().map(String::as_str));
-    if chosen
-        .rung(*first)
-        .is_some_and(|r| r.kind > HookChoice::Fentry)
-    {
-        why.push(chosen.reason(*first));
     }
-    signal(name, Approximate, &hooks.join(", "), &join(&why))
+    let hooks: Vec<&str> = rungs.iter().map(|r| r.name).collect();
+    let mut why = vec![doubt.to_owned()];
+    for group in groups.iter().filter(|g| chosen.rung(**g).is_none()) {
+        let reason = chosen.reason(*group);
+        why.push(format!("no hook for {}: {reason}", group.name()));
+    }
+    let kprobes = rungs.iter().any(|r| r.kind == HookChoice::Kprobe);
+    if kprobes {
+        why.push("kprobes at entries only".to_owned());
+    }
+    let quality = if why.iter().all(String::is_empty) {
+        Exact
+    } else {
+        Approximate
+    };
+    let why: Vec<&str> = why.iter().map(String::as_str).collect();
+    signal(name, quality, &hooks.join(", "), &join(&why))
 }
 
 fn folio_state(chosen: &Chosen) -> Signal {

@@ -35,6 +35,29 @@ impl Group {
         matches!(self, Self::Life | Self::Fault)
     }
 
+    /// As shown to the user, where it is missed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Life => "processes",
+            Self::MmapLockEvents => "mmap_lock events",
+            Self::MmapLockWait => "mmap_lock waits",
+            Self::VmaLock => "VMA locks",
+            Self::IoWait => "I/O waits",
+            Self::FolioState => "the page cache",
+            Self::Filemap => "file faults",
+            Self::SwapLock => "locked swap folios",
+            Self::Userfault => "userfaultfd",
+            Self::Shmem => "shmem faults",
+            Self::Swap => "swap faults",
+            Self::Migration => "migration",
+            Self::Hugetlb => "hugetlb",
+            Self::Mkwrite => "page_mkwrite",
+            Self::SwapRead => "swap reads",
+            Self::Reclaim => "reclaim",
+            Self::Fault => "faults",
+        }
+    }
+
     /// Those that only make sense inside a fault whose beginning is seen.
     pub fn inside_faults(self) -> bool {
         !matches!(

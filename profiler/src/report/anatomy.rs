@@ -155,17 +155,8 @@ pub fn vma_sizes(a: &Anatomy, knows: &Knows) -> Option<Vec<VmaSize>> {
 /// Where the time of slow faults went, by kind.
 pub fn slow_faults(r: &Report) -> Option<String> {
     let reasons = &r.faults.reasons;
-    let name = title(r, "SLOW FAULTS", &["held_wait"]);
     let mut table = Table::new([
-        &name,
-        "count",
-        "total",
-        "mmap_lock",
-        "I/O",
-        "delay",
-        "userfault",
-        "held",
-        "rest",
+        "ANATOMY", "count", "total", "mm lock", "I/O", "delay", "uffd", "held", "rest",
     ]);
     let mut row = |name: &str, c: &Components| {
         let mut cells: Vec<Cell> = vec![name.to_owned().into(), c.faults.into()];

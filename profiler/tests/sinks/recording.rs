@@ -302,7 +302,18 @@ fn the_formats_page_knows_every_column_and_its_queries_run() {
             .iter()
             .any(|p| column.starts_with(p));
         let key = [
-            "interval", "path", "kind", "reason", "mode", "op", "name", "label",
+            "interval",
+            "path",
+            "kind",
+            "reason",
+            "state",
+            "prio_class",
+            "ioprio_class",
+            "min_pages",
+            "mode",
+            "op",
+            "name",
+            "label",
         ];
         let known = row.contains(&format!("`{column}`")) || key.contains(&column.as_str());
         assert!(

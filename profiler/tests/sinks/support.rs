@@ -2,11 +2,15 @@
 //! one, and one with numbers as large as they get.
 
 use profiler_common::{
+    agg::io_index,
     hist::{decade_of, log2_us_of, slot_of},
-    words::{FallbackReason, Kind, Loss, Mode, Op, Path},
+    words::{
+        FallbackReason, FolioState, HeldWait, IoprioClass, Kind, Loss, Mode, Op, Path, PrioClass,
+        RetryReason,
+    },
 };
 use vmascope::model::{
-    FaultEvent, HolderInfo, Host, Quality, Session, Signal, Snapshot, Thread, WaitEvent,
+    Anatomy, FaultEvent, HolderInfo, Host, Quality, Session, Signal, Snapshot, Thread, WaitEvent,
     session::SCHEMA,
 };
 
@@ -49,6 +53,28 @@ pub fn session() -> Session {
                 "fexit lock_vma_under_rcu",
                 "sampled just after the failure: the writer may have come or gone",
             ),
+            signal("retry_reason", Exact, "fentry filemap_fault", ""),
+            signal(
+                "folio_state",
+                Approximate,
+                "fexit __filemap_get_folio",
+                "sampled at the look-up",
+            ),
+            signal("io_wait", Exact, "fentry/fexit io_schedule", ""),
+            signal("run_delay", Exact, "task_struct.sched_info.run_delay", ""),
+            signal("userfault_wait", Exact, "fentry/fexit handle_userfault", ""),
+            signal(
+                "held_wait",
+                Approximate,
+                "fentry/fexit io_schedule",
+                "waits for mutexes of a file system or of hugetlb are in the rest",
+            ),
+            signal(
+                "vma_size",
+                Approximate,
+                "fentry/fexit handle_mm_fault",
+                "one common fault in 16 is looked at; retries and waits are all there",
+            ),
             signal("mmap_lock_acquired", Exact, "tp_btf mmap_lock_*", ""),
             signal("mmap_lock_wait", Exact, "fentry/fexit rwsem slow paths", ""),
             signal("mmap_lock_hold", Exact, "tp_btf mmap_lock_*", ""),
@@ -84,7 +110,9 @@ pub fn locked_down(mut s: Session) -> Session {
                 signal.reason = "faults through get_user_pages and errors are not seen".to_string();
                 continue;
             }
-            "fault_kind" => "the VMA is not seen",
+            "fault_kind" | "vma_size" => "the VMA is not seen",
+            "retry_reason" | "folio_state" | "io_wait" | "run_delay" | "userfault_wait"
+            | "held_wait" => "the fault handler cannot be hooked",
             "fault_path" => "needs --mmap-lock all",
             "fallback_reason" => "lockdown: no kprobes",
             "mmap_lock_acquired" | "mmap_lock_hold" => "needs --mmap-lock all",
@@ -152,7 +180,7 @@ pub fn busy(seconds: u64) -> Snapshot {
                 lock(&mut s, Mode::Write, Op::Mmap, 0, ns);
             }
         }
-        s.retries += 20;
+        anatomy(&mut s.anatomy);
     }
     s.events_emitted = 130 * seconds;
     s.events_received = 130 * seconds;
@@ -161,6 +189,34 @@ pub fn busy(seconds: u64) -> Snapshot {
     s.vmstat_pgmajfault = s.majors_total();
     s.threads = threads(seconds);
     s
+}
+
+/// What the slow faults of one second went through.
+fn anatomy(a: &mut Anatomy) {
+    a.retries[RetryReason::Io as usize] += 18;
+    a.retries[RetryReason::FolioLocked as usize] += 2;
+    a.folio_states[FolioState::NotUptodate as usize] += 19;
+    a.folio_states[FolioState::Uptodate as usize] += 1;
+    a.held_waits[HeldWait::PageMkwrite as usize] += 3;
+    a.held_wait_ns[HeldWait::PageMkwrite as usize] += 7 * MS;
+    let file = &mut a.components[Kind::File as usize];
+    file.faults += 23;
+    file.total_ns += 100 * MS;
+    file.mmap_lock_wait_ns += 5 * MS;
+    file.io_wait_ns += 80 * MS;
+    file.run_delay_ns += 2 * MS;
+    file.held_wait_ns += 7 * MS;
+    let io = &mut a.io[io_index(PrioClass::Normal, IoprioClass::None) as usize];
+    for _ in 0..20 {
+        io.wait.record(4 * MS);
+    }
+    io.run_delay_sum_ns += 2 * MS;
+    io.run_delay_max_ns = MS;
+    for (size, faults) in [(0, 40), (5, 600), (18, 1_360)] {
+        a.size_faults[size] += faults;
+    }
+    a.size_retries[18] += 20;
+    a.size_wait_ns[18] += 94 * MS;
 }
 
 fn threads(seconds: u64) -> Vec<Thread> {
@@ -192,6 +248,8 @@ fn threads(seconds: u64) -> Vec<Thread> {
         t.waits[mode] = 40 * seconds;
         t.wait_sum_ns[mode] = 40 * seconds * 81_000;
         t.wait_max_ns[mode] = 171_000 + u64::from(tid);
+        t.map_count = 120;
+        t.total_vm = 1_310_720;
         all.push(t);
     }
     all
@@ -332,6 +390,17 @@ pub fn faults() -> Vec<FaultEvent> {
             attempts: 2,
             major: true,
             mmap_wait_ns: 1_250_000,
+            io_wait_ns: 40 * MS,
+            run_delay_ns: MS,
+            userfault_wait_ns: 0,
+            held_wait_ns: 0,
+            retry: Some(RetryReason::Io),
+            held: None,
+            folio: Some(FolioState::NotUptodate),
+            ioprio: 2 << 13 | 4,
+            dev: 8 << 20 | 1,
+            ino: 131_073,
+            name: "data, \"cold\".bin".into(),
             fault_flags: 0x1254,
             ret: 0x204,
         },
@@ -354,6 +423,17 @@ pub fn faults() -> Vec<FaultEvent> {
             attempts: 1,
             major: false,
             mmap_wait_ns: 12_000,
+            io_wait_ns: 0,
+            run_delay_ns: 0,
+            userfault_wait_ns: 0,
+            held_wait_ns: 21_000,
+            retry: None,
+            held: Some(HeldWait::Reclaim),
+            folio: None,
+            ioprio: 0,
+            dev: 0,
+            ino: u64::MAX,
+            name: String::new(),
             fault_flags: u32::MAX,
             ret: 0,
         },

@@ -1,0 +1,418 @@
+//! The state machine of faults against a kernel that plays any order of events, and skips some.
+//!
+//! What must hold, whatever was skipped: no panic, no duration longer than the fault can have been,
+//! and every fault the kernel counted is on exactly one path or missed, which the counts show.
+
+use std::cell::{Cell, RefCell};
+
+use profiler_common::{
+    fault::{self, Bits, World},
+    thread::{InFlight, Thread, phase, timed},
+    waits::{GaveUp, seen},
+    words::{FallbackReason, Loss, Path},
+};
+use proptest::prelude::*;
+
+const TRIED: u32 = 0x20;
+const USER: u32 = 0x40;
+const REMOTE: u32 = 0x80;
+const VMA_LOCK: u32 = 0x1000;
+const MAJOR: u32 = 0x4;
+const RETRY: u32 = 0x400;
+const ERROR: u32 = 0x2;
+
+/// A kernel, as one thread sees it.
+struct Kernel {
+    now: Cell<u64>,
+    /// `min_flt + maj_flt`
+    counted: Cell<u64>,
+    sees_exits: bool,
+    sample: u32,
+    losses: RefCell<[u64; Loss::COUNT]>,
+    /// Faults that ended, with the time they took.
+    ended: RefCell<Vec<(Path, Option<u64>)>>,
+    fell_back: Cell<u64>,
+    /// When the fault in progress, and any of which a part was seen, began at the earliest.
+    earliest: Cell<u64>,
+}
+
+impl World for Kernel {
+    fn bits(&self) -> Bits {
+        Bits {
+            tried: TRIED,
+            user: USER,
+            remote: REMOTE,
+            vma_lock: VMA_LOCK,
+            major: MAJOR,
+            retry: RETRY,
+            error: ERROR,
+            retries_under_vma_lock: false,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.now.set(self.now.get() + 1);
+        self.now.get()
+    }
+
+    fn sample_mask(&self) -> u32 {
+        self.sample - 1
+    }
+
+    fn sees_exits(&self) -> bool {
+        self.sees_exits
+    }
+
+    fn grown(&self, t: &mut Thread) -> u64 {
+        let before = t.accounted;
+        t.accounted = self.counted.get();
+        t.accounted.wrapping_sub(before)
+    }
+
+    fn loss(&self, loss: Loss) {
+        self.losses.borrow_mut()[loss as usize] += 1;
+    }
+
+    fn begins(&self, _: &mut InFlight) {}
+
+    fn falls_back(&self, f: &mut InFlight) {
+        assert!(usize::from(f.fallback) <= FallbackReason::COUNT && f.fallback > 0);
+        self.fell_back.set(self.fell_back.get() + 1);
+    }
+
+    fn gives_up(&self, f: &mut InFlight, major: bool) {
+        let how = GaveUp {
+            major,
+            killed: false,
+            vma_lock: f.flags & VMA_LOCK != 0,
+            no_anon_vma: false,
+            no_map_pages: false,
+            has_ops: false,
+        };
+        f.waits(self).attempt_gave_up(&how);
+    }
+
+    fn ends(&self, t: &mut Thread, major: bool, _: u32) {
+        assert_eq!(t.fault.phase, phase::IDLE);
+        let took = (t.fault.timed != timed::NO).then(|| {
+            let now = self.now();
+            assert!(
+                t.fault.start_ns >= self.earliest.get(),
+                "a start from before"
+            );
+            assert!(t.fault.start_ns <= now);
+            now - t.fault.start_ns
+        });
+        if t.fault.slow != 0 {
+            t.fault
+                .waits
+                .attempt_kept(t.fault.flags & TRIED != 0, major);
+            let known = t.fault.waits.total_ns();
+            assert!(
+                took.is_none_or(|ns| known <= ns),
+                "waited {known} of {took:?}"
+            );
+        }
+        let path = Path::ALL[usize::from(t.fault.path)];
+        self.ended.borrow_mut().push((path, took));
+    }
+
+    fn interrupted(&self, t: &mut Thread) {
+        assert_eq!(t.fault.phase, phase::IDLE);
+        self.ended.borrow_mut().push((Path::Interrupted, None));
+    }
+}
+
+/// How an attempt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Done,
+    Major,
+    Error,
+    Retry,
+    MajorRetry,
+}
+
+/// What a thread does; hooks are named by their place in it.
+#[derive(Clone, Debug)]
+struct Fault {
+    page: u64,
+    vma_lock: bool,
+    user: bool,
+    regs: bool,
+    ends: Vec<End>,
+    slow: Vec<Slow>,
+    /// A signal is handled instead of the attempt after a retry.
+    signal: bool,
+    /// Bits of the hooks that are skipped, in the order they come.
+    skipped: u32,
+    gap: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Slow {
+    Io(u64, u64),
+    Userfault(u64),
+    Mkwrite(u64),
+}
+
+fn slow() -> impl Strategy<Value = Slow> {
+    prop_oneof![
+        (0..5_000u64, 0..9_000u64).prop_map(|(ns, delay)| Slow::Io(ns, delay)),
+        (0..5_000u64).prop_map(Slow::Userfault),
+        (0..5_000u64).prop_map(Slow::Mkwrite),
+    ]
+}
+
+fn a_fault(skips: f64) -> impl Strategy<Value = Fault> {
+    let end = prop_oneof![
+        6 => Just(End::Done),
+        1 => Just(End::Major),
+        1 => Just(End::Error),
+        3 => Just(End::Retry),
+        2 => Just(End::MajorRetry),
+    ];
+    (
+        0..3u64,
+        any::<bool>(),
+        prop::bool::weighted(0.8),
+        prop::bool::weighted(0.9),
+        prop::collection::vec(end, 1..4),
+        prop::collection::vec(slow(), 0..3),
+        prop::bool::weighted(0.2),
+        prop::collection::vec(prop::bool::weighted(skips), 24)
+            .prop_map(|bits| bits.iter().fold(0, |mask, bit| mask << 1 | u32::from(*bit))),
+        0..1_000u64,
+    )
+        .prop_map(
+            |(page, vma_lock, user, regs, ends, slow, signal, skipped, gap)| Fault {
+                page,
+                vma_lock: vma_lock && user,
+                user,
+                regs,
+                ends,
+                slow,
+                signal,
+                skipped,
+                gap,
+            },
+        )
+}
+
+struct Run {
+    kernel: Kernel,
+    t: Thread,
+    /// Faults that were not counted by the kernel: errors and interrupted ones.
+    uncounted: u64,
+    skipped: u64,
+}
+
+fn thread() -> Thread {
+    // SAFETY: made of integers only.
+    unsafe { std::mem::zeroed() }
+}
+
+impl Run {
+    fn new(sees_exits: bool, sample: u32) -> Self {
+        Self {
+            kernel: Kernel {
+                now: Cell::new(1),
+                counted: Cell::new(0),
+                sees_exits,
+                sample,
+                losses: RefCell::default(),
+                ended: RefCell::default(),
+                fell_back: Cell::new(0),
+                earliest: Cell::new(0),
+            },
+            t: thread(),
+            uncounted: 0,
+            skipped: 0,
+        }
+    }
+
+    fn pass(&self, ns: u64) {
+        self.kernel.now.set(self.kernel.now.get() + ns);
+    }
+
+    /// Plays the fault as the architecture's code does (arch/x86/mm/fault.c).
+    fn play(&mut self, fault: &Fault) {
+        let mut skips = fault.skipped;
+        let mut hook = |run: &mut Self| {
+            let skip = skips & 1 != 0;
+            skips >>= 1;
+            run.skipped += u64::from(skip);
+            !skip
+        };
+        let address = 0x1000 * (1 + fault.page);
+        self.pass(fault.gap);
+        if self.t.fault.phase == phase::IDLE {
+            self.kernel.earliest.set(self.kernel.now.get());
+        }
+        let mut flags = if fault.user { USER } else { 0 };
+        let mut vma_lock = fault.vma_lock && fault.regs;
+        // `lock_vma_under_rcu` gave none.
+        if fault.user && fault.regs && !vma_lock && hook(self) {
+            if self.t.fault.phase == phase::RETRYING {
+                fault::given_up(&self.kernel, &mut self.t);
+            }
+            // Where ends are not seen, the last attempt may be over or not.
+            if self.t.fault.phase != phase::ATTEMPT || self.kernel.sees_exits {
+                fault::begins_locking(&self.kernel, &mut self.t, address);
+            }
+        }
+        for (attempt, end) in fault.ends.iter().enumerate() {
+            let last = attempt + 1 == fault.ends.len();
+            // An attempt that was tried may not retry; the last one does not.
+            let end = match end {
+                End::Retry | End::MajorRetry if last || flags & TRIED != 0 => End::Done,
+                end if !last && *end != End::Retry && *end != End::MajorRetry => End::Retry,
+                end => *end,
+            };
+            let f = flags | if vma_lock { VMA_LOCK } else { 0 };
+            if hook(self) {
+                fault::attempt_begins(&self.kernel, &mut self.t, address, f, fault.regs);
+            }
+            self.slow_paths(fault, &mut hook);
+            self.pass(10);
+            let ret = match end {
+                End::Done => 0,
+                End::Major => MAJOR,
+                End::Error => ERROR,
+                End::Retry => RETRY,
+                End::MajorRetry => RETRY | MAJOR,
+            };
+            let retry = ret & RETRY != 0;
+            if !retry && end != End::Error {
+                self.kernel.counted.set(self.kernel.counted.get() + 1);
+            }
+            if hook(self) {
+                if self.kernel.sees_exits {
+                    fault::attempt_ends(&self.kernel, &mut self.t, address, ret);
+                } else if !retry && end != End::Error && fault.regs {
+                    fault::accounted(&self.kernel, &mut self.t, end == End::Major);
+                }
+            }
+            if !retry {
+                self.uncounted += u64::from(end == End::Error);
+                return;
+            }
+            if fault.signal {
+                self.uncounted += 1;
+                return;
+            }
+            if ret & MAJOR != 0 || !vma_lock {
+                flags |= TRIED;
+            }
+            vma_lock = false;
+        }
+    }
+
+    fn slow_paths(&mut self, fault: &Fault, hook: &mut impl FnMut(&mut Self) -> bool) {
+        for slow in &fault.slow {
+            let (began, ended) = (hook(self), hook(self));
+            let in_attempt = self.t.fault.phase == phase::ATTEMPT;
+            let k = &self.kernel;
+            let f = &mut self.t.fault;
+            match slow {
+                Slow::Io(ns, delay) => {
+                    if began && in_attempt {
+                        f.waits(k).io_begins(k.now(), 0);
+                    }
+                    k.now.set(k.now.get() + ns);
+                    if ended && in_attempt && f.slow != 0 {
+                        f.waits.io_ends(k.now(), *delay);
+                    }
+                }
+                Slow::Userfault(ns) | Slow::Mkwrite(ns) => {
+                    let bit = match slow {
+                        Slow::Userfault(_) => seen::USERFAULT,
+                        _ => seen::MKWRITE,
+                    };
+                    if began && in_attempt {
+                        f.waits(k).enters(bit, k.now(), 0);
+                    }
+                    k.now.set(k.now.get() + ns);
+                    if ended && in_attempt && f.slow != 0 {
+                        f.waits.leaves(bit, k.now(), 1);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on(&self, path: Path) -> u64 {
+        let ended = self.kernel.ended.borrow();
+        ended.iter().filter(|(p, _)| *p == path).count() as u64
+    }
+
+    /// The thread exits, as the hook on it sees it.
+    fn exit(&mut self) {
+        fault::thread_exits(&self.kernel, &mut self.t);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Nothing is skipped: each fault is on the path its attempts say, each once.
+    #[test]
+    fn what_is_seen_is_told(faults in prop::collection::vec(a_fault(0.0), 1..40), sample in 0..3u32) {
+        let mut run = Run::new(true, 1 << sample);
+        for fault in &faults {
+            run.play(fault);
+        }
+        run.exit();
+        let ended = run.kernel.ended.borrow().len() as u64;
+        prop_assert_eq!(ended, faults.len() as u64);
+        prop_assert_eq!(run.on(Path::Error) + run.on(Path::Interrupted), run.uncounted);
+        prop_assert_eq!(run.kernel.losses.borrow().iter().sum::<u64>(), 0);
+    }
+
+    /// Hooks are skipped at random: a fault is counted once or missed, never invented.
+    #[test]
+    fn what_is_skipped_is_missed(
+        faults in prop::collection::vec(a_fault(0.15), 1..60),
+        sees_exits in any::<bool>(),
+        sample in 0..3u32,
+    ) {
+        let mut run = Run::new(sees_exits, 1 << sample);
+        for fault in &faults {
+            run.play(fault);
+        }
+        run.exit();
+        let ended = run.kernel.ended.borrow().len() as u64;
+        let unaccounted = run.on(Path::Error) + run.on(Path::Interrupted);
+        let counted = ended - unaccounted;
+        prop_assert!(counted <= run.kernel.counted.get(), "more than there were");
+        prop_assert!(ended <= faults.len() as u64, "a fault ended twice");
+        let missed = faults.len() as u64 - ended;
+        let lost = run.kernel.losses.borrow().iter().sum::<u64>();
+        // Without exits, an error that is followed by a fault on the same page looks like its retry.
+        let looks_retried = if sees_exits { 0 } else { run.uncounted };
+        prop_assert!(missed <= looks_retried || run.skipped > 0);
+        prop_assert!(lost <= 2 * run.skipped, "{lost} losses, {} skipped", run.skipped);
+    }
+
+    /// A thread id is used again and the exit of its last owner was not seen: at most one fault of
+    /// the new owner is lost over it.
+    #[test]
+    fn a_reused_tid_heals(
+        before in prop::collection::vec(a_fault(0.3), 1..10),
+        after in prop::collection::vec(a_fault(0.0), 1..10),
+    ) {
+        let mut run = Run::new(true, 1);
+        for fault in &before {
+            run.play(fault);
+        }
+        let ended = run.kernel.ended.borrow().len();
+        run.kernel.counted.set(0);
+        for fault in &after {
+            run.play(fault);
+        }
+        run.exit();
+        let ended = run.kernel.ended.borrow().len() - ended;
+        // One of the last owner's may come to its end only now.
+        prop_assert!((after.len().saturating_sub(1)..=after.len() + 1).contains(&ended));
+    }
+}
