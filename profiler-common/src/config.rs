@@ -92,13 +92,22 @@ macro_rules! options {
             (MIN_US, "threshold for single events"),
             (SAMPLE, "time one common fault in this many"),
             (LOCKS_ALL, "1: the mmap_lock tracepoints are attached"),
-            (FAULT_EVENTS, "1: faults end at the software page-fault events, not at function exit"),
-            (FAULT_ENTRY, "1: handle_mm_fault entry is hooked"),
+            (FAULT_HOOK, "what of handle_mm_fault is hooked: see fault_hook"),
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
             (EARLY_VMA_LOCK, "1: VMA locks are for VMAs only that have an anon_vma (before 6.7)"),
             (EMPTY, "1: every program returns at once: the floor that benches compare with"),
         }
     };
+}
+
+/// Values of `FAULT_HOOK`.
+pub mod fault_hook {
+    /// Entry and exit.
+    pub const EXIT: u32 = 0;
+    /// Its entry; the software page-fault events tell of the end.
+    pub const ENTRY: u32 = 1;
+    /// Nothing; there are only the events.
+    pub const EVENTS: u32 = 2;
 }
 
 /// Slots of the thread table, a power of two: a thread's is its tid's low bits.

@@ -11,23 +11,20 @@ use crate::{
     words::{FallbackReason, Loss, Path},
 };
 
-/// Bits of `enum fault_flag` and `enum vm_fault_reason`; 0 where this kernel has none.
-#[derive(Clone, Copy)]
-pub struct Bits {
-    pub tried: u32,
-    pub user: u32,
-    pub remote: u32,
-    pub vma_lock: u32,
-    pub major: u32,
-    pub retry: u32,
-    pub error: u32,
-    /// `VM_FAULT_RETRY_VMA` or `VM_FAULT_RETRY_HARD` exist: a retry can be under the VMA lock.
-    pub retries_under_vma_lock: bool,
-}
-
 /// What the state machine asks of the kernel, and tells.
 pub trait World {
-    fn bits(&self) -> Bits;
+    /// Bits of `enum fault_flag`; 0 where this kernel has none. Asked for one by one, because each
+    /// is a load on the hottest path there is.
+    fn tried(&self) -> u32;
+    fn user(&self) -> u32;
+    fn remote(&self) -> u32;
+    fn vma_lock(&self) -> u32;
+    /// Bits of `enum vm_fault_reason`.
+    fn major(&self) -> u32;
+    fn retry(&self) -> u32;
+    fn error(&self) -> u32;
+    /// `VM_FAULT_RETRY_VMA` or `VM_FAULT_RETRY_HARD` exist: a retry can be under the VMA lock.
+    fn retries_under_vma_lock(&self) -> bool;
     fn now(&self) -> u64;
     /// One common fault in `mask + 1` is timed.
     fn sample_mask(&self) -> u32;
@@ -66,9 +63,9 @@ pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32,
         }
     }
     if t.fault.phase == phase::RETRYING {
-        if continues(&w.bits(), &t.fault, address, flags, regs) {
+        if continues(w, &t.fault, address, flags, regs) {
             let f = &mut t.fault;
-            f.path = retried_path(&w.bits(), f.path, flags);
+            f.path = retried_path(w, f.path, flags);
             f.flags = flags;
             f.attempts = f.attempts.saturating_add(1);
             f.phase = phase::ATTEMPT;
@@ -82,16 +79,15 @@ pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32,
 
 #[inline(always)]
 fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
-    let bits = w.bits();
     let path = if !regs {
-        if has(flags, bits.remote) {
+        if has(flags, w.remote()) {
             Path::Remote
         } else {
             Path::Gup
         }
-    } else if has(flags, bits.vma_lock) {
+    } else if has(flags, w.vma_lock()) {
         Path::VmaLock
-    } else if bits.vma_lock == 0 || !has(flags, bits.user) {
+    } else if w.vma_lock() == 0 || !has(flags, w.user()) {
         Path::MmapLock
     } else {
         Path::Fallback
@@ -127,26 +123,26 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
 /// but for the one that follows an attempt under the VMA lock, which is marked only if that was
 /// major. Under the VMA lock only a kernel goes on that retries there.
 #[inline(always)]
-fn continues(bits: &Bits, f: &InFlight, address: u64, flags: u32, regs: bool) -> bool {
+fn continues<W: World>(w: &W, f: &InFlight, address: u64, flags: u32, regs: bool) -> bool {
     let by_hand = f.path == Path::Gup as u8 || f.path == Path::Remote as u8;
-    if f.address != address || by_hand == regs || has(f.flags ^ flags, bits.user) {
+    if f.address != address || by_hand == regs || has(f.flags ^ flags, w.user()) {
         return false;
     }
-    if has(flags, bits.tried) {
+    if has(flags, w.tried()) {
         return true;
     }
-    if has(flags, bits.vma_lock) {
-        bits.retries_under_vma_lock
+    if has(flags, w.vma_lock()) {
+        w.retries_under_vma_lock()
     } else {
-        has(f.flags, bits.vma_lock)
+        has(f.flags, w.vma_lock())
     }
 }
 
 #[inline(always)]
-fn retried_path(bits: &Bits, before: u8, flags: u32) -> u8 {
+fn retried_path<W: World>(w: &W, before: u8, flags: u32) -> u8 {
     if before == Path::Gup as u8 || before == Path::Remote as u8 {
         before
-    } else if has(flags, bits.vma_lock) {
+    } else if has(flags, w.vma_lock()) {
         Path::RetryVma as u8
     } else {
         Path::Retry as u8
@@ -156,7 +152,6 @@ fn retried_path(bits: &Bits, before: u8, flags: u32) -> u8 {
 /// `handle_mm_fault(.., address, ..)` returned `ret`.
 #[inline(always)]
 pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
-    let bits = w.bits();
     let open = t.fault.phase == phase::ATTEMPT || t.fault.phase == phase::RETRYING;
     if !open || t.fault.address != address {
         w.grown(t);
@@ -166,19 +161,19 @@ pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
     if t.fault.phase == phase::RETRYING {
         // The entry of this attempt was skipped. Its flags are not known, but every kernel so far
         // retries under mmap_lock.
-        t.fault.path = retried_path(&bits, t.fault.path, 0);
+        t.fault.path = retried_path(w, t.fault.path, 0);
     }
-    if has(ret, bits.retry) {
+    if has(ret, w.retry()) {
         t.fault.phase = phase::RETRYING;
-        w.gives_up(&mut t.fault, has(ret, bits.major));
+        w.gives_up(&mut t.fault, has(ret, w.major()));
         return;
     }
-    let error = has(ret, bits.error);
+    let error = has(ret, w.error());
     if w.grown(t) != u64::from(!error) {
         misfit(w, t);
         return;
     }
-    let major = has(ret, bits.major) || has(t.fault.flags, bits.tried);
+    let major = has(ret, w.major()) || has(t.fault.flags, w.tried());
     finish(w, t, major, error, ret);
 }
 
@@ -236,12 +231,11 @@ pub fn thread_exits<W: World>(w: &W, t: &mut Thread) {
 /// retry, which this attempt goes on with, or an error.
 #[inline(always)]
 fn unseen_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
-    let bits = w.bits();
     let grown = w.grown(t);
-    if grown == 0 && continues(&bits, &t.fault, address, flags, regs) {
+    if grown == 0 && continues(w, &t.fault, address, flags, regs) {
         t.fault.phase = phase::RETRYING;
         // Only a major attempt's successor is marked as tried.
-        w.gives_up(&mut t.fault, has(flags, bits.tried));
+        w.gives_up(&mut t.fault, has(flags, w.tried()));
         return;
     }
     ends_unseen(w, t, grown);
@@ -255,7 +249,7 @@ fn ends_unseen<W: World>(w: &W, t: &mut Thread, grown: u64) {
         return;
     }
     t.fault.timed = timed::NO;
-    let major = has(t.fault.flags, w.bits().tried);
+    let major = has(t.fault.flags, w.tried());
     finish(w, t, major, grown == 0, 0);
 }
 

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use profiler_common::{
-    fault::{self, Bits, World},
+    fault::{self, World},
     thread::{InFlight, Thread, phase, timed},
     waits::{GaveUp, seen},
     words::{FallbackReason, Loss, Path},
@@ -37,17 +37,36 @@ struct Kernel {
 }
 
 impl World for Kernel {
-    fn bits(&self) -> Bits {
-        Bits {
-            tried: TRIED,
-            user: USER,
-            remote: REMOTE,
-            vma_lock: VMA_LOCK,
-            major: MAJOR,
-            retry: RETRY,
-            error: ERROR,
-            retries_under_vma_lock: false,
-        }
+    fn tried(&self) -> u32 {
+        TRIED
+    }
+
+    fn user(&self) -> u32 {
+        USER
+    }
+
+    fn remote(&self) -> u32 {
+        REMOTE
+    }
+
+    fn vma_lock(&self) -> u32 {
+        VMA_LOCK
+    }
+
+    fn major(&self) -> u32 {
+        MAJOR
+    }
+
+    fn retry(&self) -> u32 {
+        RETRY
+    }
+
+    fn error(&self) -> u32 {
+        ERROR
+    }
+
+    fn retries_under_vma_lock(&self) -> bool {
+        false
     }
 
     fn now(&self) -> u64 {

@@ -7,10 +7,12 @@ use core::hint::black_box;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use profiler_common::{
     agg::{SIZES, io_index},
+    config::fault_hook,
     hist::log2_us_of,
     record::{self, FaultRecord, NAME},
     thread::{InFlight, Thread, timed},
-    words::{HeldWait, Loss},
+    waits::seen,
+    words::{HeldWait, Kind, Loss},
 };
 
 use crate::{
@@ -38,7 +40,7 @@ pub fn count(t: &mut Thread, major: bool) -> Option<(u64, u64)> {
     if major {
         agg.major += 1;
     }
-    if opt::FAULT_ENTRY() == 1
+    if opt::FAULT_HOOK() != fault_hook::EVENTS
         && let Some(n) = agg.by_kind.get_mut(t.fault.kind as usize)
     {
         *n += 1;
@@ -77,6 +79,9 @@ fn weight(f: &InFlight) -> u64 {
 #[inline(always)]
 pub fn settle(t: &mut Thread, major: bool) {
     let f = &mut t.fault;
+    if f.waits.ever & (seen::SWAP | seen::MIGRATION) == seen::SWAP {
+        f.kind = Kind::Swap as u8;
+    }
     f.waits
         .attempt_kept(has(f.flags, flag::FAULT_FLAG_TRIED()), major);
     let waits = &f.waits;
@@ -89,6 +94,19 @@ pub fn settle(t: &mut Thread, major: bool) {
                 c.held_wait_ns[reason] += waits.held_ns[reason];
             }
         });
+    }
+}
+
+/// Of a fault that was timed, its VMA's range in it: its size and, off the common path, its time.
+#[inline(always)]
+pub fn anatomy(t: &mut Thread, ns: u64) {
+    if wants_vma_size(t) {
+        vma_size(t);
+    }
+    if t.fault.slow != 0 {
+        io_waited(t);
+        components(t, ns);
+        address_space(t);
     }
 }
 
@@ -113,7 +131,7 @@ pub fn io_waited(t: &Thread) {
 
 /// Where the time of a fault off the common path went.
 #[inline(always)]
-pub fn components(t: &Thread, ns: u64) {
+fn components(t: &Thread, ns: u64) {
     let waits = &t.fault.waits;
     let Some(c) = COMPONENTS.get_ptr_mut(u32::from(t.fault.kind)) else {
         return;
@@ -143,7 +161,7 @@ pub fn wants_vma_size(t: &Thread) -> bool {
 
 /// The VMA's range is in the fault.
 #[inline(always)]
-pub fn vma_size(t: &Thread) {
+fn vma_size(t: &Thread) {
     let f = &t.fault;
     if f.vm_end <= f.vm_start {
         return;
@@ -173,7 +191,7 @@ pub fn vma_size(t: &Thread) {
 
 /// How big the address space is: read where a fault was slow anyway.
 #[inline(always)]
-pub fn address_space(t: &mut Thread) {
+fn address_space(t: &mut Thread) {
     // SAFETY: typed pointers to the current task and its mm; `Probed` fails on a kernel thread's.
     unsafe {
         let mm = Typed::read::<usize>(task(), off::TASK_MM()) as *const u8;

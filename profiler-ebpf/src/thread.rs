@@ -13,10 +13,11 @@ use crate::{
 // include/uapi/linux/bpf.h
 const BPF_NOEXIST: u64 = 1;
 
+/// A load, where the helper that gives it would be a call.
 #[inline(always)]
-fn ids() -> (u32, u32) {
-    let id = bpf_get_current_pid_tgid();
-    (id as u32, (id >> 32) as u32)
+fn tid_of(task: *const u8) -> u32 {
+    // SAFETY: typed task pointer, offset of an int.
+    unsafe { Typed::read(task, off::TASK_PID()) }
 }
 
 /// The current thread's entry, if it has one.
@@ -25,19 +26,13 @@ pub fn known() -> Option<&'static mut Thread> {
     if opt::EMPTY() == 1 {
         return None;
     }
-    let (tid, _) = ids();
-    find(tid, task() as u64)
+    of(task())
 }
 
 /// The entry of another thread, if it has one.
 #[inline(always)]
 pub fn of(task: *const u8) -> Option<&'static mut Thread> {
-    if opt::EMPTY() == 1 {
-        return None;
-    }
-    // SAFETY: typed task pointer, offset of an int.
-    let tid: u32 = unsafe { Typed::read(task, off::TASK_PID()) };
-    find(tid, task as u64)
+    find(tid_of(task), task as u64)
 }
 
 #[inline(always)]
@@ -66,14 +61,15 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     if opt::EMPTY() == 1 {
         return None;
     }
-    let (tid, tgid) = ids();
     let task = task();
+    let tid = tid_of(task);
     if let Some(t) = find(tid, task as u64) {
         return (t.target == 1 || filter::visits(mm, own_mm())).then_some(t);
     }
     if !filter::armed() {
         return None;
     }
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if filter::is_self(tgid) {
         count::counters(|c| c.own_faults += 1);
         return None;

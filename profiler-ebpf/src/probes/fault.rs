@@ -14,7 +14,8 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext, PerfEventContext, ProbeContext},
 };
 use profiler_common::{
-    fault::{self, Bits, World},
+    config::fault_hook,
+    fault::{self, World},
     thread::{InFlight, Lock, Thread, phase, timed},
     waits::{GaveUp, seen},
     words::{FallbackReason, Kind, Loss, Mode, Path},
@@ -34,14 +35,25 @@ const SIGKILL: u64 = 1 << 8;
 /// The kernel, seen from a hook that has this VMA, or none (NULL), at hand.
 pub struct Hook<M> {
     vma: *const u8,
+    exit: bool,
     how: PhantomData<M>,
 }
 
 impl<M: Mem> Hook<M> {
     #[inline(always)]
-    fn at(vma: *const u8) -> Self {
+    fn at_entry(vma: *const u8) -> Self {
         Self {
             vma,
+            exit: false,
+            how: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    fn at_exit(vma: *const u8) -> Self {
+        Self {
+            vma,
+            exit: true,
             how: PhantomData,
         }
     }
@@ -50,23 +62,49 @@ impl<M: Mem> Hook<M> {
 /// A hook outside `handle_mm_fault`.
 pub const ELSEWHERE: Hook<Probed> = Hook {
     vma: core::ptr::null(),
+    exit: false,
     how: PhantomData,
 };
 
 impl<M: Mem> World for Hook<M> {
     #[inline(always)]
-    fn bits(&self) -> Bits {
-        Bits {
-            tried: flag::FAULT_FLAG_TRIED(),
-            user: flag::FAULT_FLAG_USER(),
-            remote: flag::FAULT_FLAG_REMOTE(),
-            vma_lock: flag::FAULT_FLAG_VMA_LOCK(),
-            major: flag::VM_FAULT_MAJOR(),
-            retry: flag::VM_FAULT_RETRY(),
-            error: opt::VM_FAULT_ERROR(),
-            retries_under_vma_lock: flag::VM_FAULT_RETRY_VMA() != 0
-                || flag::VM_FAULT_RETRY_HARD() != 0,
-        }
+    fn tried(&self) -> u32 {
+        flag::FAULT_FLAG_TRIED()
+    }
+
+    #[inline(always)]
+    fn user(&self) -> u32 {
+        flag::FAULT_FLAG_USER()
+    }
+
+    #[inline(always)]
+    fn remote(&self) -> u32 {
+        flag::FAULT_FLAG_REMOTE()
+    }
+
+    #[inline(always)]
+    fn vma_lock(&self) -> u32 {
+        flag::FAULT_FLAG_VMA_LOCK()
+    }
+
+    #[inline(always)]
+    fn major(&self) -> u32 {
+        flag::VM_FAULT_MAJOR()
+    }
+
+    #[inline(always)]
+    fn retry(&self) -> u32 {
+        flag::VM_FAULT_RETRY()
+    }
+
+    #[inline(always)]
+    fn error(&self) -> u32 {
+        opt::VM_FAULT_ERROR()
+    }
+
+    #[inline(always)]
+    fn retries_under_vma_lock(&self) -> bool {
+        flag::VM_FAULT_RETRY_VMA() != 0 || flag::VM_FAULT_RETRY_HARD() != 0
     }
 
     #[inline(always)]
@@ -81,7 +119,7 @@ impl<M: Mem> World for Hook<M> {
 
     #[inline(always)]
     fn sees_exits(&self) -> bool {
-        opt::FAULT_EVENTS() == 0
+        opt::FAULT_HOOK() == fault_hook::EXIT
     }
 
     #[inline(always)]
@@ -101,7 +139,7 @@ impl<M: Mem> World for Hook<M> {
             f.vm_ops = M::read(self.vma, off::VMA_OPS());
             f.anon_vma = M::read(self.vma, off::VMA_ANON_VMA());
         }
-        if opt::FAULT_EVENTS() == 1 {
+        if opt::FAULT_HOOK() == fault_hook::ENTRY {
             // At the event the VMA is not at hand.
             vma::range::<M>(f, self.vma);
             f.kind = vma::kind::<M>(self.vma) as u8;
@@ -146,48 +184,10 @@ impl<M: Mem> World for Hook<M> {
 
     #[inline(always)]
     fn ends(&self, t: &mut Thread, major: bool, ret: u32) {
-        let f = &mut t.fault;
-        // COMPLETED: a dirtied page of a shared file mapping, and the VMA has been let go.
-        let gone = has(ret, flag::VM_FAULT_COMPLETED());
-        if opt::FAULT_EVENTS() == 0 && opt::FAULT_ENTRY() == 1 {
-            f.kind = if gone {
-                Kind::File as u8
-            } else {
-                vma::kind::<M>(self.vma) as u8
-            };
-        }
-        if f.slow != 0 {
-            if f.waits.ever & (seen::SWAP | seen::MIGRATION) == seen::SWAP {
-                f.kind = Kind::Swap as u8;
-            }
-            finish::settle(t, major);
-        }
-        let Some((end, ns)) = finish::count(t, major) else {
-            return;
-        };
-        let over = emit::over_threshold(ns);
-        if !over && !finish::wants_vma_size(t) {
-            return;
-        }
-        let mut vma = core::ptr::null();
-        if opt::FAULT_EVENTS() == 0 && opt::FAULT_ENTRY() == 1 {
-            if gone {
-                (t.fault.vm_start, t.fault.vm_end, t.fault.vm_flags) = (0, 0, 0);
-            } else {
-                vma = self.vma;
-                vma::range::<M>(&mut t.fault, vma);
-            }
-        }
-        if finish::wants_vma_size(t) {
-            finish::vma_size(t);
-        }
-        if t.fault.slow != 0 {
-            finish::io_waited(t);
-            finish::components(t, ns);
-            finish::address_space(t);
-        }
-        if over {
-            finish::emit(t, end, ret, major, vma);
+        if self.exit {
+            ends_at_exit::<M>(t, major, ret, self.vma);
+        } else {
+            ends_by_event(t, major);
         }
     }
 
@@ -199,6 +199,56 @@ impl<M: Mem> World for Hook<M> {
             unsafe { (*agg).count += 1 };
         }
         finish::io_waited(t);
+    }
+}
+
+/// `handle_mm_fault` returned, and what it returned has no RETRY.
+#[inline(always)]
+fn ends_at_exit<M: Mem>(t: &mut Thread, major: bool, ret: u32, vma: *const u8) {
+    // COMPLETED: a dirtied page of a shared file mapping, and the VMA has been let go.
+    let gone = has(ret, flag::VM_FAULT_COMPLETED());
+    let f = &mut t.fault;
+    f.kind = if gone {
+        Kind::File as u8
+    } else {
+        vma::kind::<M>(vma) as u8
+    };
+    let slow = f.slow != 0;
+    if slow {
+        finish::settle(t, major);
+    }
+    let Some((end, ns)) = finish::count(t, major) else {
+        return;
+    };
+    let over = emit::over_threshold(ns);
+    if !over && !finish::wants_vma_size(t) {
+        return;
+    }
+    if gone {
+        (t.fault.vm_start, t.fault.vm_end, t.fault.vm_flags) = (0, 0, 0);
+    } else {
+        vma::range::<M>(&mut t.fault, vma);
+    }
+    finish::anatomy(t, ns);
+    if over {
+        let vma = if gone { core::ptr::null() } else { vma };
+        finish::emit(t, end, ret, major, vma);
+    }
+}
+
+/// The end is told by something else; what is known of the VMA was taken when the fault began. One
+/// copy for all programs: it is no hot path of any kernel whose functions can be hooked.
+#[inline(never)]
+fn ends_by_event(t: &mut Thread, major: bool) {
+    if t.fault.slow != 0 {
+        finish::settle(t, major);
+    }
+    let Some((end, ns)) = finish::count(t, major) else {
+        return;
+    };
+    finish::anatomy(t, ns);
+    if emit::over_threshold(ns) {
+        finish::emit(t, end, 0, major, core::ptr::null());
     }
 }
 
@@ -241,7 +291,7 @@ fn accounted_only(t: &mut Thread, major: bool, address: u64) {
             Path::Fallback as u8
         };
     }
-    ELSEWHERE.ends(t, major, 0);
+    ends_by_event(t, major);
 }
 
 #[inline(always)]
@@ -253,7 +303,7 @@ fn held_for_read(hold: Lock) -> bool {
 #[inline(always)]
 fn accounted(major: bool, address: u64) {
     let Some(t) = thread::current(0) else { return };
-    if opt::FAULT_ENTRY() == 1 {
+    if opt::FAULT_HOOK() != fault_hook::EVENTS {
         fault::accounted(&ELSEWHERE, t, major);
     } else {
         accounted_only(t, major, address);
@@ -276,7 +326,7 @@ fn locks_mm(address: u64) {
     let f = &mut t.fault;
     if f.phase == phase::IDLE || (f.phase == phase::LOCKING && f.address != address) {
         fault::begins_locking(&ELSEWHERE, t, address);
-    } else if opt::FAULT_EVENTS() == 1 && f.phase == phase::ATTEMPT && f.slow != 0 {
+    } else if opt::FAULT_HOOK() == fault_hook::ENTRY && f.phase == phase::ATTEMPT && f.slow != 0 {
         // Without exit hooks, this is where it shows that the handler is done.
         f.waits.leaves(seen::USERFAULT, now(), 0);
     }
@@ -287,7 +337,7 @@ fn locks_mm(address: u64) {
 fn fault_entry(ctx: FEntryContext) {
     let Some(t) = thread::current(0) else { return };
     let regs: *const u8 = ctx.arg(3);
-    let hook = Hook::<Typed>::at(ctx.arg(0));
+    let hook = Hook::<Typed>::at_entry(ctx.arg(0));
     fault::attempt_begins(&hook, t, ctx.arg(1), ctx.arg(2), !regs.is_null());
 }
 
@@ -296,7 +346,12 @@ fn fault_exit(ctx: FExitContext) {
     // Not `current`: a fault begun before arming has no entry, and is not ours.
     let Some(t) = thread::known() else { return };
     if t.target == 1 {
-        fault::attempt_ends(&Hook::<Typed>::at(ctx.arg(0)), t, ctx.arg(1), ctx.arg(4));
+        fault::attempt_ends(
+            &Hook::<Typed>::at_exit(ctx.arg(0)),
+            t,
+            ctx.arg(1),
+            ctx.arg(4),
+        );
     }
 }
 
@@ -311,7 +366,7 @@ fn fault_entry_kp(ctx: ProbeContext) {
         return;
     };
     let Some(t) = thread::current(0) else { return };
-    let hook = Hook::<Probed>::at(vma);
+    let hook = Hook::<Probed>::at_entry(vma);
     fault::attempt_begins(&hook, t, address, flags, !regs.is_null());
 }
 

@@ -5,17 +5,22 @@ use aya::{
     maps::{Array, HashMap},
 };
 
+use profiler_common::config::fault_hook;
+
 use super::{
     LoadError, Request,
-    hooks::{Attach, HookChoice, Ladder},
+    hooks::{HookChoice, Ladder},
     table::Group,
 };
 use crate::kernel::{Facts, syscalls};
 
 /// Every global the kernel side declares, by name.
 pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'static str, u32)> {
-    let fault = ladder.rung(Group::Fault);
-    let has = |wanted: Attach| fault.is_some_and(|r| r.programs.iter().any(|(_, a)| *a == wanted));
+    let fault_hook = match ladder.rung(Group::Fault).map(|r| r.kind) {
+        Some(HookChoice::Auto | HookChoice::Fentry) => fault_hook::EXIT,
+        Some(HookChoice::Kprobe) => fault_hook::ENTRY,
+        Some(HookChoice::Tracepoint) | None => fault_hook::EVENTS,
+    };
     let options = [
         ("SELF_TGID", std::process::id()),
         ("TARGETED", u32::from(request.targets.is_some())),
@@ -29,11 +34,7 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ("VM_FAULT_ERROR", facts.vm_fault_error()),
         ("EMPTY", u32::from(request.empty)),
         ("EARLY_VMA_LOCK", u32::from(facts.early_vma_lock())),
-        ("FAULT_EVENTS", u32::from(has(Attach::MinorFaults))),
-        (
-            "FAULT_ENTRY",
-            u32::from(fault.is_some_and(|r| r.kind < HookChoice::Tracepoint)),
-        ),
+        ("FAULT_HOOK", fault_hook),
     ];
     facts.globals().chain(options).collect()
 }
