@@ -9,6 +9,7 @@ use crate::{
     thread::{InFlight, Thread, phase, timed},
     waits::Waits,
     words::{FallbackReason, Loss, Path},
+    zero::zero,
 };
 
 /// What the state machine asks of the kernel, and tells.
@@ -281,7 +282,7 @@ impl InFlight {
     pub fn waits<W: World>(&mut self, w: &W) -> &mut Waits {
         if self.slow == 0 {
             self.slow = 1;
-            self.waits = Waits::default();
+            zero(&mut self.waits);
             if self.timed == timed::NO {
                 self.start_ns = w.now();
             }

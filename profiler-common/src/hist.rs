@@ -90,30 +90,28 @@ pub fn log2_us_of(slot: usize) -> usize {
     }
 }
 
-/// eBPF has no instruction that counts zeros, and LLVM's way around it is longer than this.
+/// eBPF has no instruction that counts zeros, and each branch of a search would double the paths the
+/// verifier walks. So, without one: leave the highest bit alone, and look up where a multiplication
+/// by a de Bruijn sequence puts it.
 #[inline(always)]
-pub fn log2(ns: u64) -> u32 {
-    let (mut v, mut pow) = (ns, 0);
-    if v >> 32 != 0 {
-        (v, pow) = (v >> 32, 32);
-    }
-    if v >> 16 != 0 {
-        (v, pow) = (v >> 16, pow + 16);
-    }
-    if v >> 8 != 0 {
-        (v, pow) = (v >> 8, pow + 8);
-    }
-    if v >> 4 != 0 {
-        (v, pow) = (v >> 4, pow + 4);
-    }
-    if v >> 2 != 0 {
-        (v, pow) = (v >> 2, pow + 2);
-    }
-    if v >> 1 != 0 {
-        pow += 1;
-    }
-    pow
+pub fn log2(value: u64) -> u32 {
+    let mut v = value;
+    v |= v >> 1;
+    v |= v >> 2;
+    v |= v >> 4;
+    v |= v >> 8;
+    v |= v >> 16;
+    v |= v >> 32;
+    let index = (v - (v >> 1)).wrapping_mul(DE_BRUIJN) >> 58;
+    u32::from(LOG2[index as usize])
 }
+
+const DE_BRUIJN: u64 = 0x07ed_d5e5_9a4e_28c2;
+static LOG2: [u8; 64] = [
+    63, 0, 58, 1, 59, 47, 53, 2, 60, 39, 48, 27, 54, 33, 42, 3, 61, 51, 37, 40, 49, 18, 28, 20, 55,
+    30, 34, 11, 43, 14, 22, 4, 62, 57, 46, 52, 38, 26, 32, 41, 50, 36, 17, 19, 29, 10, 13, 21, 56,
+    45, 25, 31, 35, 16, 9, 12, 44, 24, 15, 8, 23, 7, 6, 5,
+];
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@ pub mod record;
 pub mod thread;
 pub mod waits;
 pub mod words;
+pub mod zero;
 
 #[cfg(feature = "user")]
 mod pod;

@@ -70,7 +70,7 @@ pub struct Lock {
 }
 
 /// Who was seen to hold the lock when a wait began.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy)]
 pub struct Holder {
     pub tid: u32,

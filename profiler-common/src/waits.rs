@@ -3,7 +3,10 @@
 //! settled: what was waited in an attempt that gave up its lock is I/O wait, in one that kept it,
 //! a held wait.
 
-use crate::words::{FolioState, HeldWait, RetryReason};
+use crate::{
+    words::{FolioState, HeldWait, RetryReason},
+    zero::zero,
+};
 
 /// What an attempt was seen to go through.
 pub mod seen {
@@ -153,7 +156,7 @@ impl Waits {
         self.retry = reason as u8 + 1;
         self.io_ns += self.attempt_io_ns - self.attempt_delay_ns;
         self.run_delay_ns += self.attempt_delay_ns;
-        self.held_ns = [0; HeldWait::COUNT];
+        zero(&mut self.held_ns);
         self.next_attempt();
         reason
     }

@@ -1,7 +1,7 @@
 //! Ring records. A record that finds no room is counted as lost.
 
-use aya_ebpf::helpers::bpf_get_current_comm;
-use profiler_common::{record::Who, words::Loss};
+use aya_ebpf::helpers::generated::bpf_get_current_comm;
+use profiler_common::{record::Who, words::Loss, zero::zero};
 
 use crate::{count, kernel::task, maps::EVENTS, prio};
 
@@ -43,5 +43,14 @@ pub fn who(tid: u32, tgid: u32) -> Who {
 
 #[inline(always)]
 pub fn comm() -> [u8; 16] {
-    bpf_get_current_comm().unwrap_or_default()
+    // The helper of 6.1 does not pad; that of aya zeroes byte by byte.
+    let mut comm = [0u64; 2];
+    zero(&mut comm);
+    // SAFETY: as long as it says.
+    unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), size_of_val(&comm) as u32) };
+    let [a, b] = comm.map(u64::to_ne_bytes);
+    let mut text = [0; 16];
+    text[..8].copy_from_slice(&a);
+    text[8..].copy_from_slice(&b);
+    text
 }

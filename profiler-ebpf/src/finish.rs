@@ -18,7 +18,7 @@ use profiler_common::{
 use crate::{
     count, emit,
     globals::{MISSING, flag, has, off, opt},
-    kernel::{Mem, Probed, Typed, now, task},
+    kernel::{Mem, Probed, Typed, any, now, task},
     maps::{COMPONENTS, FAULTS, IO_WAITS, VMA_SIZES},
     prio, vma,
 };
@@ -117,7 +117,8 @@ pub fn io_waited(t: &Thread) {
         return;
     }
     let (class, io_class) = prio::classes(task());
-    let Some(agg) = IO_WAITS.get_ptr_mut(io_index(class, io_class)) else {
+    let index = any(io_index(class, io_class) as u8);
+    let Some(agg) = IO_WAITS.get_ptr_mut(u32::from(index)) else {
         return;
     };
     // SAFETY: this CPU's own copy.

@@ -24,7 +24,7 @@ use profiler_common::{
 use crate::{
     count, emit, finish,
     globals::{MISSING, flag, has, off, opt},
-    kernel::{Mem, Probed, Typed, now, task},
+    kernel::{Mem, Probed, Typed, any, now, task},
     maps::FAULTS,
     thread, vma,
 };
@@ -173,9 +173,12 @@ impl<M: Mem> World for Hook<M> {
             has_ops: f.vm_ops != 0,
         };
         let waits = f.waits(self);
-        let (reason, folio) = (waits.attempt_gave_up(&how), waits.folio);
+        let reason = any(waits.attempt_gave_up(&how) as u8);
+        let folio = waits.folio;
         count::counters(|c| {
-            c.retries[reason as usize] += 1;
+            if let Some(n) = c.retries.get_mut(usize::from(reason)) {
+                *n += 1;
+            }
             if let Some(n) = c.folio_states.get_mut(usize::from(folio).wrapping_sub(1)) {
                 *n += 1;
             }

@@ -13,33 +13,18 @@ use profiler_common::{
     agg::lock_index,
     hist::decade_of,
     record::{self, WaitRecord},
-    thread::{Holder, Lock, Thread, phase},
-    words::{Loss, Mode, Op},
+    thread::{Holder, Thread, phase},
+    words::{Loss, Mode},
+    zero::zero,
 };
 
 use super::fault::ELSEWHERE;
 use crate::{
     count, emit,
     globals::{MISSING, off, opt},
-    kernel::{Mem, Probed, now},
+    kernel::{Mem, Probed, any, now},
     maps::{LOCK_HISTS, LOCKS, MMS},
     op, thread,
-};
-
-const NO_LOCK: Lock = Lock {
-    mm: 0,
-    since_ns: 0,
-    mode: 0,
-    op: 0,
-    contended: 0,
-    pad: [0; 5],
-};
-const NO_HOLDER: Holder = Holder {
-    tid: 0,
-    tgid: 0,
-    prio: 0,
-    reader: 0,
-    comm: [0; 16],
 };
 
 // kernel/locking/rwsem.c
@@ -58,12 +43,15 @@ const LCB_F_MUTEX: u32 = 32;
 #[inline(always)]
 fn starts(mm: u64, write: bool) {
     let Some(t) = thread::current(mm) else { return };
-    t.request = Lock {
-        mm,
-        since_ns: now(),
-        mode: u8::from(write),
-        ..NO_LOCK
-    };
+    asks(t, mm, write);
+}
+
+#[inline(always)]
+fn asks(t: &mut Thread, mm: u64, write: bool) {
+    zero(&mut t.request);
+    t.request.mm = mm;
+    t.request.since_ns = now();
+    t.request.mode = u8::from(write);
 }
 
 #[inline(always)]
@@ -72,27 +60,29 @@ fn acquired(mm: u64, write: bool, success: bool) {
     let asked = t.request.mm == mm;
     if !success {
         if asked && t.request.contended == 1 {
-            waited(t, mm, u8::from(write), now(), false);
+            let op = any(op::current(t) as u8);
+            waited(t, mm, u8::from(write), op, now(), false);
         }
         t.request.mm = 0;
         return;
     }
     let end = now();
-    let op = op::current(t);
+    let op = any(op::current(t) as u8);
     if asked {
         let ns = end.saturating_sub(t.request.since_ns);
         if let Some(h) = LOCK_HISTS.get_ptr_mut(u32::from(write)) {
             // SAFETY: this CPU's own copy; `decade_of` is in range.
-            if let Some(n) = unsafe { (*h).decades.get_mut(decade_of(ns)) } {
+            if let Some(n) = unsafe { (*h).decades.get_mut(usize::from(any(decade_of(ns) as u8))) }
+            {
                 *n += 1;
             }
         }
-        if let Some(agg) = LOCKS.get_ptr_mut(lock_index(u8::from(write), op as u8)) {
+        if let Some(agg) = LOCKS.get_ptr_mut(lock_index(u8::from(write), op)) {
             // SAFETY: this CPU's own copy.
             unsafe { (*agg).acquired += 1 };
         }
         if t.request.contended == 1 {
-            waited(t, mm, u8::from(write), end, true);
+            waited(t, mm, u8::from(write), op, end, true);
         }
         t.request.mm = 0;
     } else if !write {
@@ -110,24 +100,26 @@ fn released(mm: u64, write: bool) {
 }
 
 #[inline(always)]
-fn hold(t: &mut Thread, mm: u64, mode: u8, op: Op, since_ns: u64) {
-    let slot = Lock {
-        mm,
-        since_ns,
-        mode,
-        op: op as u8,
-        ..NO_LOCK
-    };
-    if t.holds[0].mm == 0 || t.holds[0].mm == mm {
-        t.holds[0] = slot;
-    } else if t.holds[1].mm == 0 || t.holds[1].mm == mm {
-        t.holds[1] = slot;
+fn hold(t: &mut Thread, mm: u64, mode: u8, op: u8, since_ns: u64) {
+    let [first, second] = &mut t.holds;
+    let slot = if first.mm == 0 || first.mm == mm {
+        first
+    } else if second.mm == 0 || second.mm == mm {
+        second
     } else {
         // No caller holds three: the release of an older one was skipped.
         count::loss(Loss::HoldOverflow);
-        let oldest = usize::from(t.holds[1].since_ns < t.holds[0].since_ns);
-        t.holds[oldest] = slot;
-    }
+        if second.since_ns < first.since_ns {
+            second
+        } else {
+            first
+        }
+    };
+    zero(slot);
+    slot.mm = mm;
+    slot.since_ns = since_ns;
+    slot.mode = mode;
+    slot.op = op;
 }
 
 #[inline(always)]
@@ -164,15 +156,11 @@ fn wait_begins(sem: u64, write: bool) {
         return;
     };
     if opt::LOCKS_ALL() != 1 || t.request.mm != mm {
-        t.request = Lock {
-            mm,
-            since_ns: now(),
-            mode: u8::from(write),
-            ..NO_LOCK
-        };
+        asks(t, mm, write);
     }
     t.request.contended = 1;
-    t.holder = holder(sem);
+    zero(&mut t.holder);
+    look_up_holder(sem, &mut t.holder);
 }
 
 /// The wait is over; in `all` mode the tracepoint that follows ends it.
@@ -187,7 +175,8 @@ fn wait_ends(sem: u64, success: bool) {
         return;
     }
     let mode = t.request.mode;
-    waited(t, mm, mode, now(), success);
+    let op = any(op::current(t) as u8);
+    waited(t, mm, mode, op, now(), success);
     t.request.mm = 0;
 }
 
@@ -202,9 +191,8 @@ fn of_mmap_lock(sem: u64) -> Option<(&'static mut Thread, u64)> {
 }
 
 #[inline(always)]
-fn waited(t: &mut Thread, mm: u64, mode: u8, end: u64, success: bool) {
+fn waited(t: &mut Thread, mm: u64, mode: u8, op: u8, end: u64, success: bool) {
     let ns = end.saturating_sub(t.request.since_ns);
-    let op = op::current(t) as u8;
     if let Some(agg) = LOCKS.get_ptr_mut(lock_index(mode, op)) {
         // SAFETY: this CPU's own copy.
         let agg = unsafe { &mut *agg };
@@ -247,16 +235,15 @@ fn waited(t: &mut Thread, mm: u64, mode: u8, end: u64, success: bool) {
             }
         });
     }
-    t.holder = NO_HOLDER;
+    zero(&mut t.holder);
 }
 
 /// Who holds `sem` now: exact for a writer. A reader-owned rwsem names one reader at most, and
 /// without CONFIG_DETECT_HUNG_TASK_BLOCKER one that may have left: it is not named.
 #[inline(always)]
-fn holder(sem: u64) -> Holder {
-    let mut h = NO_HOLDER;
+fn look_up_holder(sem: u64, h: &mut Holder) {
     if off::RWSEM_OWNER() == MISSING || off::RWSEM_COUNT() == MISSING {
-        return h;
+        return;
     }
     let sem = sem as *const u8;
     // SAFETY: `Probed` fails instead of faulting, also on a task that has gone.
@@ -265,18 +252,17 @@ fn holder(sem: u64) -> Holder {
         let count: u64 = Probed::read(sem, off::RWSEM_COUNT());
         if owner & RWSEM_READER_OWNED != 0 || count & RWSEM_WRITER_LOCKED == 0 {
             h.reader = u32::from(count >> 8 != 0);
-            return h;
+            return;
         }
         let task = (owner & !RWSEM_OWNER_FLAGS) as *const u8;
         if task.is_null() {
-            return h;
+            return;
         }
         h.tid = Probed::read(task, off::TASK_PID());
         h.tgid = Probed::read(task, off::TASK_TGID());
         h.prio = Probed::read(task, off::TASK_PRIO());
         h.comm = Probed::read(task, off::TASK_COMM());
     }
-    h
 }
 
 // The verifier wants each program's context read at fixed offsets, so the two prototypes of the

@@ -242,6 +242,11 @@ fn unsuitable(
         Attach::TpBtf(name) if facts.tracepoint_args(name).is_none() => {
             Some(format!("this kernel has no tracepoint {name}"))
         }
+        Attach::FEntry(name) | Attach::FExit(name) | Attach::KProbe(name)
+            if facts.params(name).is_none() =>
+        {
+            Some(format!("this kernel has no {name}"))
+        }
         _ => None,
     })
 }
