@@ -29,7 +29,7 @@ pub enum SessionError {
         "{path}: {source}: this kernel has no BTF of its own: give a matching one with --btf FILE"
     )]
     NoBtf { path: PathBuf, source: BtfError },
-    #[error("cannot use the BTF in {path}: {why}")]
+    #[error("cannot use the BTF in {path}: {why}: give the file of this kernel with --btf, or leave --btf out")]
     BadBtf { path: PathBuf, why: String },
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -2,7 +2,11 @@
 //! prototypes. In: the bytes of `/sys/kernel/btf/vmlinux` or of a file; they are untrusted, every
 //! read is bounds-checked. Format: Documentation/bpf/btf.rst.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Range,
+    path::Path,
+};
 
 use thiserror::Error;
 
@@ -56,12 +60,14 @@ struct Type {
 }
 
 pub struct Btf {
-    types: Vec<u8>,
-    strings: Vec<u8>,
-    /// Offset of each type; id 0 is void.
-    offsets: Vec<usize>,
-    /// Named structs, unions, enums, functions and typedefs.
-    named: HashMap<(u32, Vec<u8>), u32>,
+    bytes: Vec<u8>,
+    types: Range<usize>,
+    strings: Range<usize>,
+    /// Where each type begins in `bytes`; id 0 is void.
+    offsets: Vec<u32>,
+    /// Named structs, unions, enums, functions and typedefs: the hash of kind and name, and the
+    /// id, in order. The names stay in `bytes`: a kernel has a hundred thousand of them.
+    named: Vec<(u32, u32)>,
 }
 
 impl Btf {
@@ -70,11 +76,11 @@ impl Btf {
             path: path.display().to_string(),
             source,
         })?;
-        Self::parse(&bytes)
+        Self::parse(bytes)
     }
 
-    pub fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
-        let word = |at| u32_at(bytes, at).ok_or(BtfError::Malformed("header cut short"));
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, BtfError> {
+        let word = |at| u32_at(&bytes, at).ok_or(BtfError::Malformed("header cut short"));
         let magic = bytes.get(..2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         if magic != Some(MAGIC) {
             return Err(BtfError::Malformed(
@@ -84,24 +90,31 @@ impl Btf {
         let header = word(4)? as usize;
         let section = |offset: u32, len: u32| {
             let start = header.checked_add(offset as usize)?;
-            bytes.get(start..start.checked_add(len as usize)?)
+            let range = start..start.checked_add(len as usize)?;
+            bytes.get(range.clone()).map(|_| range)
         };
         let types = section(word(8)?, word(12)?).ok_or(BtfError::Malformed("types cut short"))?;
         let strings =
             section(word(16)?, word(20)?).ok_or(BtfError::Malformed("strings cut short"))?;
         let mut btf = Self {
-            types: types.to_vec(),
-            strings: strings.to_vec(),
+            bytes,
+            types,
+            strings,
             offsets: vec![0],
-            named: HashMap::new(),
+            named: Vec::new(),
         };
         btf.index()?;
         Ok(btf)
     }
 
+    /// The file as it was read.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     fn index(&mut self) -> Result<(), BtfError> {
-        let mut at = 0;
-        while at < self.types.len() {
+        let mut at = self.types.start;
+        while at < self.types.end {
             let t = self
                 .type_at(at)
                 .ok_or(BtfError::Malformed("a type is cut short"))?;
@@ -114,33 +127,30 @@ impl Btf {
                 _ => return Err(BtfError::Malformed("a kind of type newer than this reader")),
             };
             let id = self.offsets.len() as u32;
-            self.offsets.push(at);
+            self.offsets.push(at as u32);
             if matches!(
                 t.kind,
                 kind::STRUCT | kind::UNION | kind::ENUM | kind::ENUM64 | kind::FUNC | kind::TYPEDEF
             ) && t.name != 0
             {
-                let group = if t.kind == kind::ENUM64 {
-                    kind::ENUM
-                } else {
-                    t.kind
-                };
-                let name = self.string(t.name).to_vec();
-                self.named.entry((group, name)).or_insert(id);
+                let hash = hash_of(group_of(t.kind), self.string(t.name));
+                self.named.push((hash, id));
             }
             at = t.body + body;
         }
+        self.named.sort_unstable();
         Ok(())
     }
 
     fn type_at(&self, at: usize) -> Option<Type> {
-        let info = u32_at(&self.types, at + 4)?;
+        let types = self.bytes.get(..self.types.end)?;
+        let info = u32_at(types, at + 4)?;
         Some(Type {
-            name: u32_at(&self.types, at)?,
+            name: u32_at(types, at)?,
             kind: (info >> 24) & 0x1f,
             vlen: (info & 0xffff) as usize,
             flag: info >> 31 != 0,
-            size_or_type: u32_at(&self.types, at + 8)?,
+            size_or_type: u32_at(types, at + 8)?,
             body: at + TYPE_HEADER,
         })
     }
@@ -149,16 +159,23 @@ impl Btf {
         if id == 0 {
             return None;
         }
-        self.type_at(*self.offsets.get(id as usize)?)
+        self.type_at(*self.offsets.get(id as usize)? as usize)
     }
 
     fn string(&self, at: u32) -> &[u8] {
-        let tail = self.strings.get(at as usize..).unwrap_or_default();
+        let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
+        let tail = strings.get(at as usize..).unwrap_or_default();
         tail.split(|b| *b == 0).next().unwrap_or_default()
     }
 
     fn find(&self, group: u32, name: &str) -> Option<Type> {
-        self.by_id(*self.named.get(&(group, name.as_bytes().to_vec()))?)
+        let hash = hash_of(group, name.as_bytes());
+        let first = self.named.partition_point(|(h, _)| *h < hash);
+        self.named[first..]
+            .iter()
+            .take_while(|(h, _)| *h == hash)
+            .filter_map(|(_, id)| self.by_id(*id))
+            .find(|t| group_of(t.kind) == group && self.string(t.name) == name.as_bytes())
     }
 
     /// The type behind typedefs and qualifiers.
@@ -198,8 +215,8 @@ impl Btf {
         }
         (0..t.vlen).find_map(|i| {
             let at = t.body + 12 * i;
-            let (member, id) = (u32_at(&self.types, at)?, u32_at(&self.types, at + 4)?);
-            let raw = u32_at(&self.types, at + 8)?;
+            let (member, id) = (u32_at(&self.bytes, at)?, u32_at(&self.bytes, at + 4)?);
+            let raw = u32_at(&self.bytes, at + 8)?;
             // With the flag, the top byte is a bit-field's width.
             let bits = if t.flag { raw & 0x00ff_ffff } else { raw };
             if member == 0 {
@@ -216,8 +233,8 @@ impl Btf {
         let step = if t.kind == kind::ENUM64 { 12 } else { 8 };
         (0..t.vlen).find_map(|i| {
             let at = t.body + step * i;
-            (self.string(u32_at(&self.types, at)?) == enumerator.as_bytes())
-                .then(|| u32_at(&self.types, at + 4))?
+            (self.string(u32_at(&self.bytes, at)?) == enumerator.as_bytes())
+                .then(|| u32_at(&self.bytes, at + 4))?
         })
     }
 
@@ -246,6 +263,21 @@ impl Btf {
         let t = self.resolve(id)?;
         Some(String::from_utf8_lossy(self.string(t.name)).into_owned())
     }
+}
+
+/// Both widths of enum are found alike.
+fn group_of(kind: u32) -> u32 {
+    if kind == kind::ENUM64 {
+        kind::ENUM
+    } else {
+        kind
+    }
+}
+
+fn hash_of(group: u32, name: &[u8]) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (group, name).hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -287,16 +319,16 @@ mod tests {
 
     #[test]
     fn broken_input_is_an_error_not_a_panic() {
-        assert!(Btf::parse(b"").is_err());
-        assert!(Btf::parse(b"\x9f\xeb\x01\x00").is_err());
-        assert!(Btf::parse(&[0xff; 4096]).is_err());
+        assert!(Btf::parse(Vec::new()).is_err());
+        assert!(Btf::parse(b"\x9f\xeb\x01\x00".to_vec()).is_err());
+        assert!(Btf::parse(vec![0xff; 4096]).is_err());
         if let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") {
             for cut in [8, 24, 25, 100, bytes.len() / 2, bytes.len() - 1] {
-                let _ = Btf::parse(&bytes[..cut]);
+                let _ = Btf::parse(bytes[..cut].to_vec());
             }
             let mut bad = bytes[..200_000.min(bytes.len())].to_vec();
             bad[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
-            assert!(Btf::parse(&bad).is_err());
+            assert!(Btf::parse(bad).is_err());
         }
     }
 }
