@@ -29,7 +29,9 @@ pub enum SessionError {
         "{path}: {source}: this kernel has no BTF of its own: give a matching one with --btf FILE"
     )]
     NoBtf { path: PathBuf, source: BtfError },
-    #[error("cannot use the BTF in {path}: {why}: give the file of this kernel with --btf, or leave --btf out")]
+    #[error(
+        "cannot use the BTF in {path}: {why}: give the file of this kernel with --btf, or leave --btf out"
+    )]
     BadBtf { path: PathBuf, why: String },
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -69,13 +71,16 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
             why: other.to_string(),
         },
     })?);
-    let kernel_btf =
-        Btf::parse_file(path, aya::Endianness::default()).map_err(|e| SessionError::BadBtf {
+    let kernel_btf = Btf::parse(facts.btf_bytes(), aya::Endianness::default()).map_err(|e| {
+        SessionError::BadBtf {
             path: path.into(),
             why: e.to_string(),
-        })?;
+        }
+    })?;
     let mut loaded = loader::load(&facts, &kernel_btf, &asked.request)?;
     let session = describe(asked, &facts, &loaded);
+    drop((facts, kernel_btf));
+    give_back();
     let maps = Maps::take(&mut loaded.ebpf)?;
     let ring = Ring::spawn(RingBuf::try_from(crate::collect::taken(
         &mut loaded.ebpf,
@@ -87,6 +92,15 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
         ring,
         session,
     })
+}
+
+/// BTF takes tens of megabytes in small pieces, which the allocator would keep for the whole run.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no pointers; the allocator only unmaps what is free.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn describe(asked: &Asked, facts: &Facts, loaded: &Loaded) -> Session {

@@ -89,6 +89,11 @@ impl Facts {
         }
     }
 
+    /// The BTF all this comes from, as it was read.
+    pub fn btf_bytes(&self) -> &[u8] {
+        self.btf.bytes()
+    }
+
     /// Every global of the kernel side that describes the kernel, by name.
     pub fn globals(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let fields = FIELDS
