@@ -218,11 +218,22 @@ fn swap_read_kp(_ctx: ProbeContext) {
 }
 
 #[btf_tracepoint]
-fn reclaim_begin_tp(_ctx: BtfTracePointContext) {
+fn reclaim_in_tp(_ctx: BtfTracePointContext) {
     enters(seen::RECLAIM);
 }
 
 #[btf_tracepoint]
-fn reclaim_end_tp(_ctx: BtfTracePointContext) {
+fn reclaim_out_tp(_ctx: BtfTracePointContext) {
+    leaves(seen::RECLAIM);
+}
+
+/// Of a memory cgroup at its limit.
+#[btf_tracepoint]
+fn memcg_in_tp(_ctx: BtfTracePointContext) {
+    enters(seen::RECLAIM);
+}
+
+#[btf_tracepoint]
+fn memcg_out_tp(_ctx: BtfTracePointContext) {
     leaves(seen::RECLAIM);
 }

@@ -392,16 +392,30 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
     ),
     (
         Group::Reclaim,
-        &[Rung {
-            kind: HookChoice::Tracepoint,
-            name: "tp_btf mm_vmscan_{direct,memcg}_reclaim_{begin,end}",
-            programs: &[
-                ("reclaim_end_tp", TpBtf("mm_vmscan_direct_reclaim_end")),
-                ("reclaim_begin_tp", TpBtf("mm_vmscan_direct_reclaim_begin")),
-            ],
-            functions: &[],
-            tracepoints: &[],
-        }],
+        &[
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf mm_vmscan_{direct,memcg}_reclaim_{begin,end}",
+                programs: &[
+                    ("memcg_out_tp", TpBtf("mm_vmscan_memcg_reclaim_end")),
+                    ("memcg_in_tp", TpBtf("mm_vmscan_memcg_reclaim_begin")),
+                    ("reclaim_out_tp", TpBtf("mm_vmscan_direct_reclaim_end")),
+                    ("reclaim_in_tp", TpBtf("mm_vmscan_direct_reclaim_begin")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Tracepoint,
+                name: "tp_btf mm_vmscan_direct_reclaim_{begin,end}",
+                programs: &[
+                    ("reclaim_out_tp", TpBtf("mm_vmscan_direct_reclaim_end")),
+                    ("reclaim_in_tp", TpBtf("mm_vmscan_direct_reclaim_begin")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
     ),
     (
         Group::Fault,
