@@ -19,6 +19,7 @@ fn run(args: &[&str]) -> (Value, u64) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_vmascope"))
         .arg("demo")
         .args(args)
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -69,6 +70,97 @@ fn touch_faults_once_a_page() {
         (2900..=3100).contains(&extra),
         "3000 more pages, {extra} more faults"
     );
+}
+
+/// One fault a page, each of them timed.
+fn walked(args: &[&str], pages: usize, major: u64) -> Value {
+    let (truth, _) = run(&[args, &["--pages", &pages.to_string()]].concat());
+    assert_eq!(truth["scenario"], args[0]);
+    assert_eq!(
+        (n(&truth, "minor"), n(&truth, "major")),
+        (pages as u64 - major, major)
+    );
+    assert_eq!(truth["fault_ns"].as_array().unwrap().len(), pages);
+    truth
+}
+
+#[test]
+fn copies_and_shared_memory_fault_once_a_page() {
+    walked(&["cow"], 300, 0);
+    walked(&["shmem"], 300, 0);
+}
+
+/// What a machine may refuse: then in one line that says why.
+fn refuses(args: &[&str], reasons: &[&str]) -> bool {
+    let done = Command::new(env!("CARGO_BIN_EXE_vmascope"))
+        .arg("demo")
+        .args(args)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    if !done.status.success() {
+        let known = reasons.iter().any(|reason| said.contains(reason));
+        assert!(known && said.lines().count() == 1, "{said}");
+    }
+    !done.status.success()
+}
+
+#[test]
+fn huge_pages_are_one_fault_each() {
+    if !refuses(&["thp", "--pages", "1"], &["huge page"]) {
+        assert!(n(&walked(&["thp"], 2, 0), "step") > 65536);
+    }
+}
+
+#[test]
+fn userfaults_wait_for_their_answers() {
+    if refuses(&["userfault", "--pages", "1"], &["does not allow"]) {
+        return;
+    }
+    let truth = walked(&["userfault", "--delay", "3ms"], 7, 0);
+    assert_eq!(truth["answers"].as_array().unwrap().len(), 7);
+    assert!(n(&truth, "wait_ns") >= 7 * 3_000_000);
+}
+
+#[test]
+fn a_file_on_slow_storage_is_all_major_faults() {
+    let few = ["file", "--pages", "2", "--delay", "1ms"];
+    if refuses(&few, &["needs root", "no FUSE", "cannot mount"]) {
+        return;
+    }
+    let (truth, _) = run(&[
+        "file",
+        "--pages",
+        "9",
+        "--threads",
+        "3",
+        "--delay",
+        "4ms",
+        "--hold",
+    ]);
+    assert_eq!(n(&truth, "major"), 9);
+    let threads = truth["threads"].as_array().unwrap();
+    let sum: u64 = threads.iter().map(|t| n(t, "major")).sum();
+    assert_eq!((threads.len(), sum), (3, 9));
+    assert_eq!(truth["requests"].as_array().unwrap().len(), 9);
+    let waited: u64 = threads
+        .iter()
+        .flat_map(|t| t["fault_ns"].as_array().unwrap())
+        .map(|ns| ns.as_u64().unwrap())
+        .sum();
+    let io = n(&truth, "io_ns");
+    assert!(io >= 9 * 4_000_000 && waited >= io, "{io} of {waited}");
+}
+
+#[test]
+fn swapped_pages_are_all_major_faults() {
+    let areas = std::fs::read_to_string("/proc/swaps").unwrap();
+    let known = ["needs root", "zram", "page-cluster", "MADV_PAGEOUT"];
+    if !refuses(&["swap", "--zram", "--pages", "1"], &known) {
+        let truth = walked(&["swap", "--zram"], 9, 9);
+        assert_eq!(truth["backing"], "zram");
+    }
+    assert_eq!(std::fs::read_to_string("/proc/swaps").unwrap(), areas);
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! A private anonymous mapping in small pages: the ground the scenarios fault on.
+//! Mappings: the ground the scenarios fault on.
 
-use std::{io, ptr};
+use std::{fs::File, io, os::fd::AsRawFd as _, ptr};
 
 use anyhow::{Context as _, Result};
 
@@ -13,31 +13,60 @@ pub struct Mapping {
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Untouched, and with huge pages off: one fault per page.
+    /// Private and anonymous, untouched, and with huge pages off: one fault per page.
     pub fn new(len: usize) -> Result<Self> {
+        let mapping = Self::map(
+            len,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+        )?;
+        // A kernel without huge pages says EINVAL, which is as good.
+        mapping.advise(libc::MADV_NOHUGEPAGE).ok();
+        Ok(mapping)
+    }
+
+    /// A file, shared with all who map it.
+    pub fn file(file: &File, len: usize, protection: i32) -> Result<Self> {
+        Self::map(len, protection, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    fn map(len: usize, protection: i32, flags: i32, fd: i32) -> Result<Self> {
         // SAFETY: a fresh mapping at an address the kernel chooses.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error())
                 .with_context(|| format!("cannot map {len} bytes: ask for fewer pages"));
         }
-        let mapping = Self {
+        Ok(Self {
             base: base.cast(),
             len,
-        };
-        // A kernel without huge pages says EINVAL, which is as good.
-        // SAFETY: the mapping just made.
-        unsafe { libc::madvise(base, len, libc::MADV_NOHUGEPAGE) };
-        Ok(mapping)
+        })
+    }
+
+    pub fn advise(&self, advice: i32) -> io::Result<()> {
+        // SAFETY: the whole mapping; the scenarios give no advice that changes what a page holds.
+        ok(unsafe { libc::madvise(self.base.cast(), self.len, advice) })
+    }
+
+    /// Reads one byte.
+    pub fn read(&self, offset: usize) {
+        // SAFETY: inside the mapping, which is readable.
+        unsafe { self.base.add(offset).read_volatile() };
+    }
+
+    /// Writes one byte.
+    pub fn write(&self, offset: usize) {
+        // SAFETY: inside the mapping; the scenarios write to mappings that they made writable.
+        unsafe { self.base.add(offset).write_volatile(1) };
+    }
+
+    /// Which pages are in memory: for a file in the page cache, for swapped memory in the swap cache.
+    pub fn in_core(&self, page: usize) -> io::Result<Vec<bool>> {
+        let mut pages = vec![0u8; self.len.div_ceil(page)];
+        // SAFETY: the vector has a byte for each page of the mapping.
+        ok(unsafe { libc::mincore(self.base.cast(), self.len, pages.as_mut_ptr()) })?;
+        Ok(pages.into_iter().map(|page| page & 1 != 0).collect())
     }
 
     pub fn start(&self) -> u64 {

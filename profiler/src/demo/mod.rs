@@ -4,14 +4,21 @@
 //!
 //! A scenario is one file, one line in `Scenario` and one in `run`.
 
+mod anatomy;
+mod file;
 mod memory;
+mod slow;
 mod storm;
+mod swap;
 mod touch;
+mod userfault;
+mod walk;
 
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::{Subcommand, builder::RangedU64ValueParser};
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Subcommand)]
 pub enum Scenario {
@@ -32,10 +39,51 @@ pub enum Scenario {
         #[arg(long, default_value = "3s", value_name = "TIME", value_parser = crate::cli::duration)]
         duration: Duration,
     },
+    /// Threads fault a cold file on slow storage: major faults, and the time they wait for it
+    File(file::Args),
+    /// Faults that are answered late, by userfaultfd
+    Userfault {
+        /// Pages to fault
+        #[arg(long, default_value_t = 20, value_name = "N",
+            value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+        pages: usize,
+        /// How late
+        #[arg(long, default_value = "20ms", value_name = "TIME", value_parser = crate::cli::duration)]
+        delay: Duration,
+    },
+    /// Pages are swapped out to an area of our own (root), and faulted back one by one
+    Swap(swap::Args),
+    /// Writes to pages shared with a forked process: each is copied
+    Cow(Pages),
+    /// First touches of huge pages
+    Thp {
+        /// Huge pages to touch
+        #[arg(long, default_value_t = 4, value_name = "N",
+            value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 20))]
+        pages: usize,
+    },
+    /// First touches of shared memory
+    Shmem(Pages),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Pages {
+    /// Pages to touch
+    #[arg(long, default_value_t = 1024, value_name = "N",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pages: usize,
 }
 
 pub fn run(scenario: &Scenario) -> Result<ExitCode> {
     let truth = match scenario {
+        Scenario::File(args) => serde_json::to_string(&file::run(args)?),
+        Scenario::Userfault { pages, delay } => {
+            serde_json::to_string(&userfault::run(*pages, *delay)?)
+        }
+        Scenario::Swap(args) => serde_json::to_string(&swap::run(args)?),
+        Scenario::Cow(Pages { pages }) => serde_json::to_string(&anatomy::cow(*pages)?),
+        Scenario::Thp { pages } => serde_json::to_string(&anatomy::thp(*pages)?),
+        Scenario::Shmem(Pages { pages }) => serde_json::to_string(&anatomy::shmem(*pages)?),
         Scenario::Touch { pages } => serde_json::to_string(&touch::run(*pages)?),
         Scenario::Storm { threads, duration } => {
             serde_json::to_string(&storm::run(*threads, *duration)?)
@@ -45,6 +93,31 @@ pub fn run(scenario: &Scenario) -> Result<ExitCode> {
     truth.push('\n');
     crate::commands::print(&truth)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What somebody who answers faults late was asked, and when. Times are monotonic.
+#[derive(Debug, Serialize, Deserialize)]
+struct Answer {
+    /// An address, or an offset in a file.
+    at: u64,
+    len: u64,
+    asked_ns: u64,
+    answered_ns: u64,
+}
+
+impl Answer {
+    fn ns(&self) -> u64 {
+        self.answered_ns - self.asked_ns
+    }
+}
+
+/// CLOCK_MONOTONIC, which all processes share.
+fn now_ns() -> u64 {
+    // SAFETY: timespec is plain integers.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid pointer; this clock is always there.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 struct Faults {

@@ -9,7 +9,6 @@ use std::os::fd::AsRawFd as _;
 use crate::sys;
 
 const CONTROL: &str = "/dev/mapper/control";
-const NAME: &[u8] = b"slow";
 /// `_IOWR(0xfd, nr, struct dm_ioctl)` of include/uapi/linux/dm-ioctl.h.
 const fn request(nr: u64) -> u64 {
     (3 << 30) | ((size_of::<Header>() as u64) << 16) | (0xfd << 8) | nr
@@ -62,15 +61,21 @@ pub fn make(device: &str, delay_ms: u32) -> io::Result<String> {
     let sectors = fs::read_to_string(format!("/sys/class/block/{short}/size"))?;
     let sectors: u64 = sectors.trim().parse().map_err(io::Error::other)?;
     let control = File::options().read(true).write(true).open(CONTROL)?;
-    call(&control, DEV_CREATE, None)?;
+    let device_number = call(&control, short, DEV_CREATE, None)?;
     let params = format!("{device} 0 {delay_ms} {device} 0 {delay_ms}");
-    call(&control, TABLE_LOAD, Some((sectors, &params)))?;
+    call(&control, short, TABLE_LOAD, Some((sectors, &params)))?;
     // Without the suspend flag this call resumes: the table goes live.
-    call(&control, DEV_SUSPEND, None)?;
-    Ok("/dev/dm-0".to_owned())
+    call(&control, short, DEV_SUSPEND, None)?;
+    Ok(format!("/dev/dm-{}", libc::minor(device_number)))
 }
 
-fn call(control: &File, request: u64, table: Option<(u64, &str)>) -> io::Result<()> {
+/// Says the number of the device.
+fn call(
+    control: &File,
+    name: &str,
+    request: u64,
+    table: Option<(u64, &str)>,
+) -> io::Result<libc::dev_t> {
     let mut target = Target {
         sector_start: 0,
         length: 0,
@@ -99,12 +104,13 @@ fn call(control: &File, request: u64, table: Option<(u64, &str)>) -> io::Result<
         uuid: [0; 129],
         data: [0; 7],
     };
-    copy(&mut header.name, NAME)?;
+    copy(&mut header.name, name.as_bytes())?;
     let mut message = Message { header, target };
     // SAFETY: the request is a dm ioctl, `data_size` is the size of the whole message, and the
     // kernel writes no more than that.
     let done = unsafe { libc::ioctl(control.as_raw_fd(), request as _, &raw mut message) };
-    sys::check(done.into()).map(drop)
+    sys::check(done.into())?;
+    Ok(message.header.dev)
 }
 
 /// Puts a text into a field that keeps a NUL at its end.

@@ -52,19 +52,16 @@ fn work() -> Result<(), String> {
     let report = serde_json::to_vec_pretty(&report).map_err(|e| format!("the report: {e}"))?;
     send_files(&mut runner, Path::new("")).map_err(said)?;
     runner.send(Kind::Report, &report).map_err(said)?;
-    if plan.disk.is_some() {
+    for disk in &plan.disks {
         // A step may have left something mounted below it; the power goes off in any case.
-        sys::unmount("/data").ok();
+        sys::unmount(&disk.at).ok();
     }
     Ok(())
 }
 
 fn prepare(plan: &Plan) -> Result<(), String> {
     setup::applets()?;
-    match &plan.disk {
-        Some(disk) => setup::disk(disk),
-        None => Ok(()),
-    }
+    plan.disks.iter().try_for_each(setup::disk)
 }
 
 /// Sends the files below a folder of /out.

@@ -19,15 +19,17 @@ pub const VERDICT: &str = "vmascope-lab verdict:";
 pub struct Plan {
     /// Kernel modules in the order in which they can be loaded: paths in the initramfs.
     pub modules: Vec<String>,
-    pub disk: Option<Disk>,
+    pub disks: Vec<Disk>,
     pub steps: Vec<Step>,
 }
 
-/// The scratch disk.
+/// A scratch disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The block device, such as `/dev/nvme0n1`; it holds an ext4.
     pub device: String,
+    /// Where it is mounted, such as `/data`.
+    pub at: String,
     /// Added to every read and write by dm-delay when not 0.
     pub delay_ms: u32,
 }
@@ -110,10 +112,11 @@ mod tests {
         step.uid = 1000;
         let plan = Plan {
             modules: vec!["/modules/virtio.ko".into()],
-            disk: Some(Disk {
+            disks: vec![Disk {
                 device: "/dev/nvme0n1".into(),
+                at: "/data".into(),
                 delay_ms: 20,
-            }),
+            }],
             steps: vec![step],
         };
         let text = serde_json::to_string(&plan).unwrap();

@@ -83,7 +83,7 @@ pub fn modules(paths: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Mounts the scratch disk at /data, behind a delay if asked for.
+/// Mounts a scratch disk, behind a delay if asked for.
 pub fn disk(disk: &Disk) -> Result<(), String> {
     appear(Path::new(&disk.device))?;
     let device = if disk.delay_ms == 0 {
@@ -94,10 +94,11 @@ pub fn disk(disk: &Disk) -> Result<(), String> {
         appear(Path::new(&slow))?;
         slow
     };
-    fs::create_dir_all("/data").map_err(|e| named("/data", &e))?;
-    sys::mount(&device, "/data", "ext4", "")
-        .map_err(|e| named(&format!("mount {device} at /data"), &e))?;
-    fs::set_permissions("/data", fs::Permissions::from_mode(0o1777)).map_err(|e| named("/data", &e))
+    let at = &disk.at;
+    fs::create_dir_all(at).map_err(|e| named(at, &e))?;
+    sys::mount(&device, at, "ext4", "")
+        .map_err(|e| named(&format!("mount {device} at {at}"), &e))?;
+    fs::set_permissions(at, fs::Permissions::from_mode(0o1777)).map_err(|e| named(at, &e))
 }
 
 fn appear(path: &Path) -> Result<(), String> {

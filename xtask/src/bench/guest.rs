@@ -123,6 +123,7 @@ pub fn run(program: &Path, load: &Path, peer: Option<&Peer>, cases: &[Case]) -> 
         mem_mib: if peer.is_some() { 2560 } else { 768 },
         accel: Accel::Icount,
         disk_latency_ms: 0,
+        slow_disk_ms: 0,
         disk_iops: None,
     };
     let out = Folder::new()?;

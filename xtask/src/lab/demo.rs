@@ -85,6 +85,7 @@ fn in_guest(args: &Args, arch: Arch, program: &Path, out: &Path) -> Result<()> {
         mem_mib: 1024,
         accel: Accel::Multi,
         disk_latency_ms: 0,
+        slow_disk_ms: 0,
         disk_iops: None,
     };
     let mut recording = Step::new("record", 120, &[]);

@@ -10,12 +10,13 @@ use anyhow::{Context as _, Result};
 
 use crate::system;
 
-/// Mebibytes; the file is sparse.
+/// Mebibytes; the files are sparse.
 pub const SIZE_MIB: u64 = 1024;
+pub const SLOW_SIZE_MIB: u64 = 128;
 
-pub fn make(path: &Path) -> Result<()> {
+pub fn make(path: &Path, size_mib: u64) -> Result<()> {
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
-    file.set_len(SIZE_MIB << 20)
+    file.set_len(size_mib << 20)
         .with_context(|| format!("cannot size {}", path.display()))?;
     // It lies in /sbin, which is not on everybody's PATH.
     let tool = system::find("mke2fs").unwrap_or_else(|| "/sbin/mke2fs".into());

@@ -36,7 +36,7 @@ const DONE: &str = "done";
 const TAIL: usize = 40;
 
 /// Loaded where the kernel does not have them built in: the port, the disk, and what the demos use.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 11] = [
     "virtio_pci",
     "virtio_console",
     "nvme",
@@ -45,6 +45,9 @@ const MODULES: [&str; 9] = [
     "dm_delay",
     "loop",
     "fuse",
+    // Before 6.12 zram finds its compressor by name, and nothing in a guest loads modules by name.
+    "lzo",
+    "lzo_rle",
     "zram",
 ];
 
@@ -67,6 +70,8 @@ pub struct Machine<'a> {
     pub mem_mib: u32,
     pub accel: Accel,
     pub disk_latency_ms: u32,
+    /// A second disk, at /slow, with this delay; 0 for none.
+    pub slow_disk_ms: u32,
     pub disk_iops: Option<u32>,
 }
 
@@ -112,7 +117,10 @@ impl Machine<'_> {
         let image = self.initramfs(steps)?;
         let initrd = work.join("initrd");
         fs::write(&initrd, image).with_context(|| format!("cannot write {}", initrd.display()))?;
-        disk::make(&work.join("disk"))?;
+        disk::make(&work.join("disk"), disk::SIZE_MIB)?;
+        if self.slow_disk_ms != 0 {
+            disk::make(&work.join("slow"), disk::SLOW_SIZE_MIB)?;
+        }
         let listener =
             UnixListener::bind(work.join("port")).context("cannot listen for the guest")?;
         let start = Instant::now();
@@ -180,14 +188,23 @@ impl Machine<'_> {
         }
         let plan = Plan {
             modules,
-            disk: Some(Disk {
-                device: "/dev/nvme0n1".to_owned(),
-                delay_ms: self.disk_latency_ms,
-            }),
+            disks: self.disks(),
             steps: steps.to_vec(),
         };
         archive.file(PLAN_PATH, 0o644, &serde_json::to_vec_pretty(&plan)?);
         Ok(archive.finish())
+    }
+
+    fn disks(&self) -> Vec<Disk> {
+        let disk = |number: u32, at: &str, delay_ms: u32| Disk {
+            device: format!("/dev/nvme0n{number}"),
+            at: at.to_owned(),
+            delay_ms,
+        };
+        let slow = disk(2, "/slow", self.slow_disk_ms);
+        let all = [disk(1, "/data", self.disk_latency_ms), slow];
+        let count = if self.slow_disk_ms == 0 { 1 } else { 2 };
+        all.into_iter().take(count).collect()
     }
 
     fn start(&self, work: &Path) -> Result<Child> {
@@ -229,7 +246,17 @@ impl Machine<'_> {
                 "file={},if=none,id=scratch,format=raw,cache=unsafe,discard=unmap{iops}",
                 text("disk")
             ))
-            .args(["-device", "nvme,drive=scratch,serial=scratch"])
+            .args(["-device", "nvme,id=nvme,serial=scratch"])
+            .args(["-device", "nvme-ns,drive=scratch,bus=nvme,nsid=1"]);
+        if self.slow_disk_ms != 0 {
+            let drive = format!(
+                "file={},if=none,id=slow,format=raw,cache=unsafe",
+                text("slow")
+            );
+            command.args(["-drive", &drive]);
+            command.args(["-device", "nvme-ns,drive=slow,bus=nvme,nsid=2"]);
+        }
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(work.join("qemu")).context("cannot write QEMU's messages")?);

@@ -25,6 +25,8 @@ use crate::step::Outcome;
 /// Processors and memory of a guest. Two make threads run at once, also on a host with two.
 const SMP: u32 = 2;
 const MEM_MIB: u32 = 1024;
+/// Of the disk at /slow. Far more than an emulated processor takes for a fault.
+pub const SLOW_DISK_MS: u32 = 20;
 
 /// What a row of the matrix is called: `6.12`, `7.3-rt`.
 pub fn label(series: &str, flavour: Flavour) -> String {
@@ -117,6 +119,8 @@ impl Matrix {
             mem_mib: MEM_MIB,
             accel: Accel::Multi,
             disk_latency_ms: 0,
+            // It needs a module.
+            slow_disk_ms: kernel.modules.as_ref().map_or(0, |_| SLOW_DISK_MS),
             disk_iops: None,
         };
         let steps: Vec<_> = self.tests().flat_map(|test| (test.steps)()).collect();

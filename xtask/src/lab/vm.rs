@@ -147,6 +147,7 @@ fn run_command(args: &Args, mut stdout: File) -> Result<StepResult> {
             (false, _) => Accel::Multi,
         },
         disk_latency_ms: args.disk_latency,
+        slow_disk_ms: 0,
         disk_iops: args.disk_iops,
     };
     let mut step = Step::new("command", args.timeout, &[]);

@@ -1,0 +1,252 @@
+//! Storage that answers late and logs what it was asked: a FUSE server with one file.
+//!
+//! In: the size of the file and the delay. Out: the open file, and in the end a log. The server is
+//! a process of its own, so that no thread that faults serves itself. The mount is in a mount
+//! namespace of ours alone: nobody else meets it, and it goes with the last of the two processes.
+
+use std::{
+    ffi::{CString, OsStr},
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, bail};
+use fuser::{
+    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, Request, Session,
+    SessionACL,
+};
+
+use super::{Answer, memory::page_size, now_ns};
+
+const NAME: &str = "slow";
+const FILE: INodeNo = INodeNo(2);
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
+/// The server, as the process that asks sees it.
+pub struct Server {
+    pid: i32,
+    log: File,
+    at: PathBuf,
+}
+
+impl Server {
+    /// A file of so many bytes, none of them in the page cache.
+    pub fn start(len: u64, delay: Duration) -> Result<(Self, File)> {
+        let root = "the built-in slow storage needs root; name a file on slow storage with --path";
+        // SAFETY: no pointers.
+        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+            return Err(io::Error::last_os_error()).context(root);
+        }
+        mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE, "").context(root)?;
+        // Over the folder for temporary files: nothing has to be made, nor removed.
+        let at = std::env::temp_dir();
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .context("this kernel has no FUSE, or its module is not loaded")?;
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+            device.as_raw_fd()
+        );
+        let flags = libc::MS_NOSUID | libc::MS_NODEV;
+        mount("vmascope", &at.to_string_lossy(), "fuse", flags, &data)
+            .with_context(|| format!("cannot mount over {}", at.display()))?;
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors.
+        if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+            return Err(io::Error::last_os_error()).context("cannot make a pipe");
+        }
+        // SAFETY: fresh descriptors that nobody else owns.
+        let [log, tell] = ends.map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
+        // SAFETY: this process has one thread, so the child may do anything; it leaves by _exit.
+        let pid = match unsafe { libc::fork() } {
+            -1 => return Err(io::Error::last_os_error()).context("cannot fork"),
+            0 => {
+                drop(log);
+                let code = i32::from(serve(device, len, delay, tell).is_err());
+                // SAFETY: ends the process, without the parent's clean-up.
+                unsafe { libc::_exit(code) }
+            }
+            pid => pid,
+        };
+        // Were it open here, the file system would outlive a server that dies.
+        drop((device, tell));
+        let server = Self { pid, log, at };
+        let file = File::open(server.at.join(NAME)).context("the built-in storage does not answer");
+        Ok((server, file?))
+    }
+
+    /// Ends the server. Its file must be closed and unmapped before.
+    pub fn stop(mut self) -> Result<Vec<Answer>> {
+        self.unmount();
+        let mut text = Vec::new();
+        self.log
+            .read_to_end(&mut text)
+            .context("cannot read the log of the built-in storage")?;
+        serde_json::from_slice(&text).context("the built-in storage left no log")
+    }
+
+    fn unmount(&self) {
+        if let Ok(at) = CString::new(self.at.as_os_str().as_bytes()) {
+            // SAFETY: a NUL-terminated path. Failure means that it is unmounted already.
+            unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.unmount();
+        // SAFETY: our own child, which nobody else waits for; it may have ended.
+        unsafe {
+            libc::kill(self.pid, libc::SIGTERM);
+            libc::waitpid(self.pid, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> io::Result<()> {
+    let text = |text: &str| CString::new(text).map_err(io::Error::other);
+    let (source, target, kind, data) = (text(source)?, text(target)?, text(kind)?, text(data)?);
+    // SAFETY: NUL-terminated strings that outlive the call.
+    let done = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            flags as _,
+            data.as_ptr().cast(),
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The server's process: until the file system is unmounted.
+fn serve(device: File, len: u64, delay: Duration, mut tell: File) -> Result<()> {
+    // SAFETY: a number; without the faulting process there is nothing to serve.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let slow = Slow {
+        len,
+        delay,
+        log: Arc::clone(&log),
+    };
+    Session::from_fd(slow, device.into(), SessionACL::All, Config::default())?.run()?;
+    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    tell.write_all(&serde_json::to_vec(&*log)?)?;
+    Ok(())
+}
+
+struct Slow {
+    len: u64,
+    delay: Duration,
+    log: Arc<Mutex<Vec<Answer>>>,
+}
+
+impl Slow {
+    fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
+        let (kind, perm, size) = match inode {
+            INodeNo::ROOT => (FileType::Directory, 0o555, 0),
+            FILE => (FileType::RegularFile, 0o444, self.len),
+            _ => return None,
+        };
+        Some(FileAttr {
+            ino: inode,
+            size,
+            blocks: size / 512,
+            atime: UNIX_EPOCH,
+            mtime: UNIX_EPOCH,
+            ctime: UNIX_EPOCH,
+            crtime: UNIX_EPOCH,
+            kind,
+            perm,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: page_size() as u32,
+            flags: 0,
+        })
+    }
+}
+
+impl Filesystem for Slow {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // One page at a time, and through read-ahead all the same: a read for one fault that goes
+        // another way waits outside of `io_schedule`, where nobody takes it for I/O.
+        config.set_max_readahead(page_size() as u32).ok();
+        config.add_capabilities(InitFlags::FUSE_ASYNC_READ).ok();
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.attributes(FILE) {
+            Some(file) if parent == INodeNo::ROOT && name == NAME => {
+                reply.entry(&FOREVER, &file, Generation(0));
+            }
+            _ => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.attributes(inode) {
+            Some(attributes) => reply.attr(&FOREVER, &attributes),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    /// Answers from a thread of its own: requests do not wait for each other.
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let asked_ns = now_ns();
+        let len = u64::from(size).min(self.len.saturating_sub(offset));
+        let (delay, log) = (self.delay, Arc::clone(&self.log));
+        thread::spawn(move || {
+            thread::sleep(delay);
+            let bytes = vec![b'v'; len as usize];
+            // Before the answer: after it, the log may already have been asked for.
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push(Answer {
+                at: offset,
+                len,
+                asked_ns,
+                answered_ns: now_ns(),
+            });
+            drop(log);
+            reply.data(&bytes);
+        });
+    }
+}
+
+/// Wants the log to tell of every page, once.
+pub fn check(log: &[Answer], pages: usize) -> Result<()> {
+    let asked: u64 = log.iter().map(|answer| answer.len).sum();
+    let wanted = (pages * page_size()) as u64;
+    if asked != wanted {
+        bail!("the pages hold {wanted} bytes, but the storage was asked for {asked}");
+    }
+    Ok(())
+}
