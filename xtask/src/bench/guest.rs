@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Folder;
 use super::cases::{Attached, Case, Load};
-use super::peer::Peer;
+use super::peer::{self, Peer};
 use crate::apt::Apt;
 use crate::arch::Arch;
 use crate::lab::kernels::{Flavour, Kernel, MATRIX};
@@ -120,7 +120,7 @@ pub fn run(program: &Path, load: &Path, peer: Option<&Peer>, cases: &[Case]) -> 
         files,
         smp: 1,
         // The compiler that bpftrace is, and its libraries, are files in memory too.
-        mem_mib: if peer.is_some() { 2560 } else { 768 },
+        mem_mib: if peer.is_some() { peer::MEM_MIB } else { 768 },
         accel: Accel::Icount,
         disk_latency_ms: 0,
         slow_disk_ms: 0,

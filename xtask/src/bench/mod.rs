@@ -7,7 +7,7 @@ mod cases;
 mod guest;
 mod native;
 mod page;
-mod peer;
+pub mod peer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let peer = if args.no_peer {
         Err("left out by --no-peer".to_owned())
     } else {
-        peer::bpftrace().map_err(|error| format!("{error:#}"))
+        peer::bpftrace(Arch::HOST).map_err(|error| format!("{error:#}"))
     };
     let cases = cases::all();
     let run = guest::run(&program, &load, peer.as_ref().ok(), &cases)?;

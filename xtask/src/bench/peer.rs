@@ -3,7 +3,7 @@
 //! In: Debian's packages. Out: files for the guest, no more than are needed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -14,16 +14,19 @@ use crate::lab::machine::GuestFile;
 use crate::lab::vm::guest_file;
 use crate::{deb, paths, system};
 
+/// What a guest needs: the compiler that bpftrace is, and its libraries, are files in memory too.
+pub const MEM_MIB: u32 = 2560;
+
 pub struct Peer {
     pub version: String,
     pub files: Vec<GuestFile>,
 }
 
 /// The bpftrace of Debian's stable release with all it depends on, unpacked into the cache.
-pub fn bpftrace() -> Result<Peer> {
+pub fn bpftrace(arch: Arch) -> Result<Peer> {
     let apt = Apt::new(&paths::cache()?)?;
     let suites = ["trixie", "trixie-security"];
-    let packages = apt.closure(&["bpftrace"], &suites, Arch::HOST, &Installed::default())?;
+    let packages = apt.closure(&["bpftrace"], &suites, arch, &Installed::default())?;
     let main = packages
         .iter()
         .find(|package| package.name == "bpftrace")
@@ -32,7 +35,7 @@ pub fn bpftrace() -> Result<Peer> {
     let name = format!(
         "bpftrace-{}-{}",
         version.replace([':', '~', '+'], "-"),
-        Arch::HOST.debian()
+        arch.debian()
     );
     let dir = paths::cache()?.join("tools").join(name);
     if !dir.exists() {
@@ -43,40 +46,57 @@ pub fn bpftrace() -> Result<Peer> {
         }
         fs::rename(&temp, &dir).with_context(|| format!("cannot make {}", dir.display()))?;
     }
-    let files = files(&dir)?;
+    let files = files(&dir, arch)?;
     Ok(Peer { version, files })
 }
 
-/// The program, its loader, and what the loader says it will load.
-fn files(root: &Path) -> Result<Vec<GuestFile>> {
-    let libraries = Path::new("usr/lib").join(Arch::HOST.gnu());
-    let (loader_name, loader_place) = match Arch::HOST {
+/// The program, its loader, and the libraries that it will load.
+fn files(root: &Path, arch: Arch) -> Result<Vec<GuestFile>> {
+    let (loader_name, loader_place) = match arch {
         Arch::X86_64 => ("ld-linux-x86-64.so.2", "/lib64"),
         Arch::Aarch64 => ("ld-linux-aarch64.so.1", "/lib"),
     };
-    let loader = root.join(&libraries).join(loader_name);
     let program = root.join("usr/bin/bpftrace");
-    let mut list = Command::new(&loader);
-    list.arg("--library-path")
-        .arg(root.join(&libraries))
-        .arg("--list")
-        .arg(&program);
-    let text = system::output(&mut list)?;
-    let mut files = vec![
-        guest_file(&program, "/bin/bpftrace")?,
-        guest_file(&loader, &format!("{loader_place}/{loader_name}"))?,
-    ];
-    let paths = text.lines().filter_map(|line| line.split_once("=> "));
-    for (name, path) in paths {
-        let path = path.split(" (").next().unwrap_or_default();
-        let name = name.trim();
-        // The loader lists itself.
-        if !name.contains('/') {
-            files.push(guest_file(
-                Path::new(path),
-                &format!("/{}/{name}", libraries.display()),
-            )?);
+    let mut files = vec![guest_file(&program, "/bin/bpftrace")?];
+    let mut names = needed(&program)?;
+    let mut at = 0;
+    while let Some(name) = names.get(at).cloned() {
+        at += 1;
+        let library = find(root, arch, &name)?;
+        for more in needed(&library)? {
+            if !names.contains(&more) {
+                names.push(more);
+            }
         }
+        let place = if name == loader_name {
+            loader_place.to_owned()
+        } else {
+            format!("/usr/lib/{}", arch.gnu())
+        };
+        files.push(guest_file(&library, &format!("{place}/{name}"))?);
     }
     Ok(files)
+}
+
+/// Where a library lies, by the loader's rules as far as these packages need them.
+fn find(root: &Path, arch: Arch, name: &str) -> Result<PathBuf> {
+    let folders = ["usr/lib", "lib"];
+    folders
+        .iter()
+        .map(|folder| root.join(folder).join(arch.gnu()).join(name))
+        .find(|path| path.exists())
+        .with_context(|| format!("bpftrace needs {name}, which its packages do not have"))
+}
+
+/// What a program or library asks the loader for. The loader itself could tell only of its own
+/// architecture.
+fn needed(file: &Path) -> Result<Vec<String>> {
+    let mut readelf = Command::new("readelf");
+    let text = system::output(readelf.arg("--dynamic").arg("--wide").arg(file))
+        .context("readelf is needed: install the package binutils")?;
+    let names = text.lines().filter(|line| line.contains("(NEEDED)"));
+    Ok(names
+        .filter_map(|line| line.split_once('[')?.1.strip_suffix(']'))
+        .map(str::to_owned)
+        .collect())
 }

@@ -19,6 +19,7 @@ use super::tools::Tools;
 use super::vm::guest_file;
 use crate::apt::Apt;
 use crate::arch::Arch;
+use crate::bench::peer;
 use crate::paths;
 use crate::step::Outcome;
 
@@ -109,14 +110,20 @@ impl Matrix {
                 .with_context(|| format!("cannot remove {}", out.display()))?;
         }
         paths::make_dir(out)?;
+        let mut files = self.files(arch)?;
+        let mut mem_mib = MEM_MIB;
+        if kernel.vma_lock() != "none" && self.tests().any(|test| test.bpftrace) {
+            files.extend(peer::bpftrace(arch)?.files);
+            mem_mib = peer::MEM_MIB;
+        }
         let machine = Machine {
             qemu: &self.qemu,
             kernel,
             init: self.tools.init(arch)?,
             busybox: self.tools.busybox(arch)?,
-            files: self.files(arch)?,
+            files,
             smp: SMP,
-            mem_mib: MEM_MIB,
+            mem_mib,
             accel: Accel::Multi,
             disk_latency_ms: 0,
             // It needs a module.

@@ -11,6 +11,7 @@ use crate::step::Outcome;
 pub const DOCTOR: Test = Test {
     name: "doctor",
     full: false,
+    bpftrace: false,
     steps: || {
         vec![
             Step::new(

@@ -11,6 +11,7 @@ use crate::step::Outcome;
 pub const EXIT_CODES: Test = Test {
     name: "exit-codes",
     full: false,
+    bpftrace: false,
     steps,
     check,
 };

@@ -13,6 +13,7 @@ use crate::step::Outcome;
 pub const UNAME: Test = Test {
     name: "uname",
     full: false,
+    bpftrace: false,
     steps: || vec![Step::new("uname.run", 30, &["uname", "-rm"])],
     check: |evidence| {
         evidence.ended_with("uname.run", 0)?;
@@ -37,6 +38,7 @@ pub const UNAME: Test = Test {
 pub const DISK: Test = Test {
     name: "disk",
     full: false,
+    bpftrace: false,
     steps: || {
         let script = "set -e; grep -q ' /data ext4 ' /proc/mounts; \
                       dd if=/dev/urandom of=/data/a bs=64k count=16 2>/dev/null; sync; \
@@ -61,6 +63,7 @@ pub const DISK: Test = Test {
 pub const RUNNER: Test = Test {
     name: "runner",
     full: false,
+    bpftrace: false,
     steps: runner_steps,
     check: runner_check,
 };

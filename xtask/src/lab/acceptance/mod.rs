@@ -3,12 +3,18 @@
 //! A test is one file here and one line in `ALL`. Its steps run in every guest; its check runs on
 //! the host, over the files and results that came back.
 
+mod anatomy;
 mod doctor;
 mod exit_codes;
+mod file;
 mod lab;
+mod majors;
 mod rungs;
 mod storm;
+mod swap;
 mod touch;
+mod userfault;
+mod walk;
 
 use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
@@ -21,6 +27,8 @@ pub struct Test {
     pub name: &'static str,
     /// Only in a full run, or when named.
     pub full: bool,
+    /// Guests whose kernel has per-VMA locks get bpftrace.
+    pub bpftrace: bool,
     /// Every step's name begins with the test's and a dot.
     pub steps: fn() -> Vec<Step>,
     /// An error means that the test failed; `Skipped` that it does not apply to this kernel.
@@ -37,6 +45,11 @@ pub const ALL: &[Test] = &[
     storm::SOAK,
     rungs::RUNGS_TEST,
     exit_codes::EXIT_CODES,
+    file::FILE,
+    userfault::USERFAULT,
+    swap::SWAP,
+    anatomy::ANATOMY,
+    majors::MAJORS,
 ];
 
 /// What can be lost without a fault of ours: a preemptible kernel does not run a program that was

@@ -20,6 +20,7 @@ const KERNEL_CANNOT: i32 = 3;
 pub const RUNGS_TEST: Test = Test {
     name: "rungs",
     full: false,
+    bpftrace: false,
     steps,
     check: |evidence| {
         for rung in RUNGS {

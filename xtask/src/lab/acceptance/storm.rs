@@ -12,6 +12,7 @@ use crate::step::Outcome;
 pub const STORM: Test = Test {
     name: "storm",
     full: false,
+    bpftrace: false,
     steps: || steps("storm", "100", "3", "3s", 180),
     check: |evidence| check(evidence, "storm"),
 };
@@ -20,6 +21,7 @@ pub const STORM: Test = Test {
 pub const SOAK: Test = Test {
     name: "soak",
     full: true,
+    bpftrace: false,
     steps: || steps("soak", "1000", "8", "90s", 400),
     check: |evidence| check(evidence, "soak"),
 };

@@ -14,6 +14,7 @@ const PAGES: u64 = 5000;
 pub const TOUCH: Test = Test {
     name: "touch",
     full: false,
+    bpftrace: false,
     steps: || {
         let pages = PAGES.to_string();
         vec![

@@ -1,0 +1,75 @@
+//! `demo swap`: pages from compressed memory come while the fault holds its lock, pages from a disk
+//! after it gave its lock up.
+
+use anyhow::{Result, ensure};
+
+use super::Test;
+use super::walk::{Run, Seen, all_are, own_ns, sum, within};
+use crate::lab::evidence::{Evidence, Row, number};
+use crate::lab::matrix::SLOW_DISK_MS;
+use crate::step::Outcome;
+
+const PAGES: u64 = 50;
+const ZRAM: Run = Run {
+    test: "swap",
+    what: "zram",
+};
+const DISK: Run = Run {
+    test: "swap",
+    what: "disk",
+};
+
+pub const SWAP: Test = Test {
+    name: "swap",
+    full: false,
+    bpftrace: false,
+    steps: || {
+        let pages = PAGES.to_string();
+        let zram = ["swap", "--zram", "--pages", &pages];
+        let disk = ["swap", "--path", "/slow/swap", "--pages", &pages];
+        [ZRAM.steps(&zram), DISK.steps(&disk)].concat()
+    },
+    check,
+};
+
+fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
+    if evidence.kernel.modules.is_none() {
+        let why = "Debian has no modules of this kernel: neither zram nor a slow disk";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    }
+    let seen = ZRAM.seen(evidence, "swap")?;
+    let rows = swapped(&seen)?;
+    all_are(&rows, "path", evidence.usual_path())?;
+    if seen.has("held_wait")? {
+        all_are(&rows, "held_wait", "swap_sync")?;
+        all_are(&rows, "retry_reason", "")?;
+        let held = sum(&rows, "held_wait_ns")?;
+        let own = own_ns(&seen.truth)?;
+        ensure!(held > 0 && held <= own, "held for {held} of {own} ns");
+    }
+
+    let seen = DISK.seen(evidence, "swap")?;
+    let rows = swapped(&seen)?;
+    all_are(&rows, "path", "retry")?;
+    if seen.has("retry_reason")? {
+        all_are(&rows, "retry_reason", "swap_in")?;
+        all_are(&rows, "held_wait", "")?;
+    }
+    if seen.has("io_wait")? {
+        let delay = PAGES * u64::from(SLOW_DISK_MS) * 1_000_000;
+        let io = sum(&rows, "io_wait_ns")?;
+        within("I/O wait", io, delay, own_ns(&seen.truth)?)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn swapped(seen: &Seen) -> Result<Vec<&Row>> {
+    let rows = seen.faults(&seen.truth)?;
+    ensure!(
+        rows.len() as u64 == PAGES && number(&seen.truth, "/major")? == PAGES,
+        "demo swap says {}",
+        seen.truth
+    );
+    all_are(&rows, "kind", "swap")?;
+    Ok(rows)
+}
