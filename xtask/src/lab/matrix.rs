@@ -27,7 +27,7 @@ use crate::step::Outcome;
 const SMP: u32 = 2;
 const MEM_MIB: u32 = 1024;
 /// Of the disk at /slow. Far more than an emulated processor takes for a fault.
-pub const SLOW_DISK_MS: u32 = 20;
+pub const SLOW_DISK_MS: u32 = 50;
 
 /// What a row of the matrix is called: `6.12`, `7.3-rt`.
 pub fn label(series: &str, flavour: Flavour) -> String {

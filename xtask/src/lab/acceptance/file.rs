@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::Test;
-use super::walk::{Run, Seen, all_are, own_ns, sum, within};
+use super::walk::{Run, Seen, all_are, io_ns, own_ns, within};
 use crate::lab::evidence::{Evidence, Row, number};
 use crate::lab::matrix::SLOW_DISK_MS;
 use crate::step::Outcome;
@@ -74,7 +74,7 @@ fn io_wait(seen: &Seen, rows: &[&Row], what: &str, caused: u64) -> Result<()> {
         return Ok(());
     }
     let own = threads(seen)?.iter().map(own_ns).sum::<Result<u64>>()?;
-    within(what, sum(rows, "io_wait_ns")?, caused, own)
+    within(what, io_ns(rows)?, caused, own)
 }
 
 fn threads(seen: &Seen) -> Result<&Vec<serde_json::Value>> {

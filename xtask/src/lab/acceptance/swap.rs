@@ -4,12 +4,12 @@
 use anyhow::{Result, ensure};
 
 use super::Test;
-use super::walk::{Run, Seen, all_are, own_ns, sum, within};
+use super::walk::{Run, Seen, all_are, io_ns, own_ns, sum, within};
 use crate::lab::evidence::{Evidence, Row, number};
 use crate::lab::matrix::SLOW_DISK_MS;
 use crate::step::Outcome;
 
-const PAGES: u64 = 50;
+const PAGES: u64 = 24;
 const ZRAM: Run = Run {
     test: "swap",
     what: "zram",
@@ -57,8 +57,7 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
     }
     if seen.has("io_wait")? {
         let delay = PAGES * u64::from(SLOW_DISK_MS) * 1_000_000;
-        let io = sum(&rows, "io_wait_ns")?;
-        within("I/O wait", io, delay, own_ns(&seen.truth)?)?;
+        within("I/O wait", io_ns(&rows)?, delay, own_ns(&seen.truth)?)?;
     }
     Ok(Outcome::Passed)
 }

@@ -140,6 +140,12 @@ pub fn sum(rows: &[&Row], column: &str) -> Result<u64> {
         .sum()
 }
 
+/// Waiting for I/O, until the thread ran again. The two parts are told apart by the scheduler's own
+/// figure, which on some kernels takes sleep for delay when it migrates a thread that just slept.
+pub fn io_ns(rows: &[&Row]) -> Result<u64> {
+    Ok(sum(rows, "io_wait_ns")? + sum(rows, "run_delay_ns")?)
+}
+
 /// What a thread saw of its faults, by its own clock.
 pub fn own_ns(walk: &Value) -> Result<u64> {
     let times = walk["fault_ns"].as_array().context("no fault_ns")?;
