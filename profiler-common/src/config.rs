@@ -66,6 +66,7 @@ macro_rules! kernel_enums {
     ($apply:ident) => {
         $apply! {
             (FAULT_FLAG_TRIED, "fault_flag", "FAULT_FLAG_TRIED"),
+            (FAULT_FLAG_WRITE, "fault_flag", "FAULT_FLAG_WRITE"),
             (FAULT_FLAG_USER, "fault_flag", "FAULT_FLAG_USER"),
             (FAULT_FLAG_REMOTE, "fault_flag", "FAULT_FLAG_REMOTE"),
             (FAULT_FLAG_VMA_LOCK, "fault_flag", "FAULT_FLAG_VMA_LOCK"),

@@ -139,8 +139,9 @@ impl<M: Mem> World for Hook<M> {
             f.vm_ops = M::read(self.vma, off::VMA_OPS());
             f.anon_vma = M::read(self.vma, off::VMA_ANON_VMA());
         }
-        if opt::FAULT_HOOK() == fault_hook::ENTRY {
-            // At the event the VMA is not at hand.
+        // At the event the VMA is not at hand; after a write to a shared file it may be gone.
+        let dirties = f.vm_ops != 0 && has(f.flags, flag::FAULT_FLAG_WRITE());
+        if opt::FAULT_HOOK() == fault_hook::ENTRY || dirties {
             vma::range::<M>(f, self.vma);
             f.kind = vma::kind::<M>(self.vma) as u8;
         }
@@ -208,14 +209,13 @@ impl<M: Mem> World for Hook<M> {
 /// `handle_mm_fault` returned, and what it returned has no RETRY.
 #[inline(always)]
 fn ends_at_exit<M: Mem>(t: &mut Thread, major: bool, ret: u32, vma: *const u8) {
-    // COMPLETED: a dirtied page of a shared file mapping, and the VMA has been let go.
+    // COMPLETED: a dirtied page of a shared mapping, and the VMA has been let go. What it was is
+    // known from the fault's begin.
     let gone = has(ret, flag::VM_FAULT_COMPLETED());
     let f = &mut t.fault;
-    f.kind = if gone {
-        Kind::File as u8
-    } else {
-        vma::kind::<M>(vma) as u8
-    };
+    if !gone {
+        f.kind = vma::kind::<M>(vma) as u8;
+    }
     let slow = f.slow != 0;
     if slow {
         finish::settle(t, major);
@@ -227,9 +227,7 @@ fn ends_at_exit<M: Mem>(t: &mut Thread, major: bool, ret: u32, vma: *const u8) {
     if !over && !finish::wants_vma_size(t) {
         return;
     }
-    if gone {
-        (t.fault.vm_start, t.fault.vm_end, t.fault.vm_flags) = (0, 0, 0);
-    } else {
+    if !gone {
         vma::range::<M>(&mut t.fault, vma);
     }
     finish::anatomy(t, ns);
