@@ -115,6 +115,13 @@ impl Seen {
         );
         Ok(quality != "unavailable")
     }
+
+    /// Whether the report says of a signal that it knows when something begins, but not for how long.
+    pub fn sees_entries_only(&self, signal: &str) -> bool {
+        self.report["signals"][signal]["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains("entries only"))
+    }
 }
 
 /// Wants the same word in a column of each row.
