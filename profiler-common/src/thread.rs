@@ -34,9 +34,8 @@ pub mod timed {
 pub struct InFlight {
     pub start_ns: u64,
     pub address: u64,
-    /// Of the VMA, when the latest attempt began: `vm_ops` and `anon_vma`.
+    /// Of the VMA, when the latest attempt began; 0: anonymous.
     pub vm_ops: u64,
-    pub anon_vma: u64,
     pub vm_start: u64,
     pub vm_end: u64,
     pub vm_flags: u64,
@@ -85,8 +84,8 @@ pub struct Holder {
 #[derive(Clone, Copy)]
 pub struct ThreadCounts {
     pub by_path: [u64; Path::COUNT],
-    /// The kernel's own counts (`getrusage`) since the thread was first seen: no errors, no
-    /// retries, GUP included. What they exceed `by_path` by, the hooks missed.
+    /// The kernel's own counts (`getrusage`): no errors, no retries, GUP included. What they exceed
+    /// `by_path` by since the thread was first seen, the hooks missed.
     pub minor: u64,
     pub major: u64,
     pub sum_ns: u64,
@@ -118,10 +117,10 @@ pub struct Thread {
     pub map_count: u32,
     /// Its pages.
     pub total_vm: u64,
-    /// `minor` + `major` when they were last looked at: a fault that ends must find them one
+    /// `min_flt + maj_flt` when they were last looked at: a fault that ends must find them one
     /// higher, so a hook that was skipped shows as a jump.
     pub accounted: u64,
-    /// `min_flt` and `maj_flt` when the thread was first seen.
+    /// They, when the thread was first seen.
     pub first_minor: u64,
     pub first_major: u64,
     pub fault: InFlight,

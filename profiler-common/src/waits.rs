@@ -73,8 +73,6 @@ pub struct GaveUp {
     pub major: bool,
     pub killed: bool,
     pub vma_lock: bool,
-    /// The VMA had no `anon_vma`.
-    pub no_anon_vma: bool,
     /// The VMA has operations, but none that maps pages around.
     pub no_map_pages: bool,
     /// The VMA has operations: what it maps is not anonymous.
@@ -195,7 +193,8 @@ impl Waits {
             RetryReason::DevicePrivate
         } else if how.vma_lock && how.no_map_pages && !saw(seen::HUGETLB) {
             RetryReason::NoMapPages
-        } else if how.vma_lock && how.no_anon_vma {
+        } else if how.vma_lock {
+            // __vmf_anon_prepare: all that is left (it runs for every anonymous fault: no hook).
             RetryReason::AnonVmaTrylock
         } else if how.has_ops {
             RetryReason::Driver

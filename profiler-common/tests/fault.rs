@@ -104,7 +104,6 @@ impl World for Kernel {
             major,
             killed: false,
             vma_lock: f.flags & VMA_LOCK != 0,
-            no_anon_vma: false,
             no_map_pages: false,
             has_ops: false,
         };

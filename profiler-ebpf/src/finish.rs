@@ -148,16 +148,17 @@ fn components(t: &Thread, ns: u64) {
     c.held_wait_ns += waits.held_total_ns();
 }
 
-/// One common fault in this many is looked up the size of its VMA.
+/// One common fault in this mask and one is looked up the size of its VMA: in 16, or in as many as
+/// are timed.
 #[inline(always)]
-fn size_sample() -> u32 {
-    opt::SAMPLE().max(16)
+fn size_mask() -> u32 {
+    (opt::SAMPLE() - 1) | 15
 }
 
 /// Whether `vma_size` wants to know of this fault, which was timed.
 #[inline(always)]
 pub fn wants_vma_size(t: &Thread) -> bool {
-    t.fault.slow != 0 || t.seq & (size_sample() - 1) == 0
+    t.fault.slow != 0 || t.seq & size_mask() == 0
 }
 
 /// The VMA's range is in the fault.
@@ -180,7 +181,7 @@ fn vma_size(t: &Thread) {
     sizes.faults[bucket] += if f.slow != 0 {
         1
     } else {
-        u64::from(size_sample())
+        u64::from(size_mask()) + 1
     };
     if f.slow != 0 {
         sizes.wait_ns[bucket] += f.waits.total_ns();

@@ -82,7 +82,10 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     t.tid = tid;
     t.tgid = tgid;
     t.comm = emit::comm();
-    (t.first_minor, t.first_major) = faults_of(task);
+    let (minor, major) = faults_of(task);
+    (t.first_minor, t.first_major) = (minor, major);
+    (t.counts.minor, t.counts.major) = (minor, major);
+    t.accounted = minor.wrapping_add(major);
     t.target = u32::from(target);
     if target {
         own_mm_seen(tgid);
@@ -131,10 +134,10 @@ fn faults_of(task: *const u8) -> (u64, u64) {
 #[inline(always)]
 pub fn account(t: &mut Thread) -> u64 {
     let (minor, major) = faults_of(task());
-    t.counts.minor = minor.wrapping_sub(t.first_minor);
-    t.counts.major = major.wrapping_sub(t.first_major);
+    t.counts.minor = minor;
+    t.counts.major = major;
     let before = t.accounted;
-    t.accounted = t.counts.minor.wrapping_add(t.counts.major);
+    t.accounted = minor.wrapping_add(major);
     t.accounted.wrapping_sub(before)
 }
 

@@ -134,11 +134,8 @@ impl<M: Mem> World for Hook<M> {
 
     #[inline(always)]
     fn begins(&self, f: &mut InFlight) {
-        // SAFETY: offsets of two pointers in the VMA the hook was given.
-        unsafe {
-            f.vm_ops = M::read(self.vma, off::VMA_OPS());
-            f.anon_vma = M::read(self.vma, off::VMA_ANON_VMA());
-        }
+        // SAFETY: offset of a pointer in the VMA the hook was given.
+        f.vm_ops = unsafe { M::read(self.vma, off::VMA_OPS()) };
         // At the event the VMA is not at hand; after a write to a shared file it may be gone.
         let dirties = f.vm_ops != 0 && has(f.flags, flag::FAULT_FLAG_WRITE());
         if opt::FAULT_HOOK() == fault_hook::ENTRY || dirties {
@@ -152,7 +149,8 @@ impl<M: Mem> World for Hook<M> {
         if opt::EARLY_VMA_LOCK() == 1 && f.fallback == FallbackReason::NoVmaOrRaced as u8 + 1 {
             if f.vm_ops != 0 {
                 f.fallback = FallbackReason::Unsupported as u8 + 1;
-            } else if f.anon_vma == 0 {
+            // SAFETY: offset of a pointer in the VMA the hook was given.
+            } else if unsafe { M::read::<u64>(self.vma, off::VMA_ANON_VMA()) } == 0 {
                 f.fallback = FallbackReason::AnonVma as u8 + 1;
             }
         }
@@ -169,7 +167,6 @@ impl<M: Mem> World for Hook<M> {
             major,
             killed: killed(),
             vma_lock: has(f.flags, flag::FAULT_FLAG_VMA_LOCK()),
-            no_anon_vma: f.anon_vma == 0,
             no_map_pages: f.vm_ops != 0 && map_pages(f.vm_ops) == 0,
             has_ops: f.vm_ops != 0,
         };
@@ -213,7 +210,9 @@ fn ends_at_exit<M: Mem>(t: &mut Thread, major: bool, ret: u32, vma: *const u8) {
     // known from the fault's begin.
     let gone = has(ret, flag::VM_FAULT_COMPLETED());
     let f = &mut t.fault;
-    if !gone {
+    if f.vm_ops == 0 {
+        f.kind = Kind::Anon as u8;
+    } else if !gone {
         f.kind = vma::kind::<M>(vma) as u8;
     }
     let slow = f.slow != 0;
