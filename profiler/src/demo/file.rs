@@ -44,6 +44,9 @@ pub struct Args {
     #[arg(long, default_value = "20ms", value_name = "TIME", value_parser = crate::cli::duration,
         conflicts_with = "path")]
     delay: Duration,
+    /// Threads of one real-time priority (root), which do not preempt each other
+    #[arg(long)]
+    fifo: bool,
     /// Make ready, then wait for a line on standard input before the first fault
     #[arg(long)]
     hold: bool,
@@ -135,7 +138,8 @@ fn walks(args: &Args, memory: &Mapping) -> Result<Vec<Walk>> {
                 plan = plan.shuffled();
             }
             threads.push(scope.spawn(move || {
-                let practised = practise();
+                let practised =
+                    if args.fifo { real_time() } else { Ok(()) }.and_then(|()| practise());
                 ready.wait();
                 practised.map(|()| plan.run(memory))
             }));
@@ -154,6 +158,15 @@ fn walks(args: &Args, memory: &Mapping) -> Result<Vec<Walk>> {
             })
             .collect()
     })
+}
+
+fn real_time() -> Result<()> {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: a pointer to a live parameter; 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) } == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error()).context("cannot have real-time priority (--fifo)")
 }
 
 /// Opens a file of at least that length, made if there is none, and drops it from the page cache.
