@@ -69,16 +69,13 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
     no_losses(&report)?;
     let truth: serde_json::Value = serde_json::from_str(&evidence.text("majors.truth")?)
         .context("what demo file printed is no JSON")?;
-    // A preemptible kernel skips programs; how many faults that cost is in the report, and no_losses
-    // has seen that the skipped runs explain them. Here all are major.
-    let missed = report["cross_check"]["threads"]["difference"]
-        .as_i64()
-        .context("no cross-check with the kernel's count")?;
-    let missed = u64::try_from(-missed).context("more faults than the kernel counted")?;
+    // A preemptible kernel skips programs now and then, and says how often: each skipped run costs its
+    // own fault, and at most the one it was to be told from. Without any, the difference is 0.
+    let slack = 2 * number(&report, "/loss/recursion_misses")?;
     let (known, ours) = (number(&truth, "/major")?, number(&report, "/faults/major")?);
     ensure!(
-        known == PAGES && ours + missed == known,
-        "{PAGES} pages, {known} major faults by getrusage, {ours} in the report and {missed} missed"
+        known == PAGES && ours.abs_diff(known) <= slack,
+        "{PAGES} pages, {known} major faults by getrusage, {ours} in the report"
     );
 
     let text = evidence.text("majors.bpftrace")?;
@@ -90,8 +87,8 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
     let path = |path: &str| number(&report, &format!("/faults/major_by_path/{path}"));
     let ended = path("retry")? + path("fallback")?;
     ensure!(
-        ended + missed == theirs,
-        "{ended} major faults ended on mmap_lock, {missed} were missed, bpftrace counted {theirs}"
+        ended.abs_diff(theirs) <= slack,
+        "{ended} major faults ended on mmap_lock, bpftrace counted {theirs}"
     );
     let (vma_lock, theirs) = (path("vma_lock")?, count("@vma_lock:").unwrap_or(0));
     ensure!(
