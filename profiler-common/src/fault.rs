@@ -31,8 +31,9 @@ pub trait World {
     fn sample_mask(&self) -> u32;
     /// False: `handle_mm_fault` cannot be hooked at its exit, events tell of the end.
     fn sees_exits(&self) -> bool;
-    /// By how many faults the kernel's count of this thread has grown since this was last asked.
-    fn grown(&self, t: &mut Thread) -> u64;
+    /// By how many faults the kernel's count of this thread has grown since this was last asked, and
+    /// how many of them were major.
+    fn grown(&self, t: &mut Thread) -> (u64, u64);
     fn loss(&self, loss: Loss);
     /// An attempt begins: what of the VMA must be known later is taken now.
     fn begins(&self, f: &mut InFlight);
@@ -170,12 +171,12 @@ pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
         return;
     }
     let error = has(ret, w.error());
-    if w.grown(t) != u64::from(!error) {
+    let (grown, majors) = w.grown(t);
+    if grown != u64::from(!error) {
         misfit(w, t);
         return;
     }
-    let major = has(ret, w.major()) || has(t.fault.flags, w.tried());
-    finish(w, t, major, error, ret);
+    finish(w, t, majors != 0, error, ret);
 }
 
 /// What ended is not the fault that was seen to begin.
@@ -199,7 +200,7 @@ fn finish<W: World>(w: &W, t: &mut Thread, major: bool, error: bool, ret: u32) {
 #[inline(always)]
 pub fn given_up<W: World>(w: &W, t: &mut Thread) {
     t.fault.phase = phase::IDLE;
-    if w.grown(t) == 0 {
+    if w.grown(t).0 == 0 {
         t.fault.path = Path::Interrupted as u8;
         w.interrupted(t);
     } else {
@@ -218,8 +219,8 @@ pub fn thread_exits<W: World>(w: &W, t: &mut Thread) {
             w.grown(t);
         }
         phase::ATTEMPT => {
-            let grown = w.grown(t);
-            ends_unseen(w, t, grown);
+            let (grown, majors) = w.grown(t);
+            ends_unseen(w, t, grown, majors);
         }
         _ => {
             w.grown(t);
@@ -232,32 +233,31 @@ pub fn thread_exits<W: World>(w: &W, t: &mut Thread) {
 /// retry, which this attempt goes on with, or an error.
 #[inline(always)]
 fn unseen_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
-    let grown = w.grown(t);
+    let (grown, majors) = w.grown(t);
     if grown == 0 && continues(w, &t.fault, address, flags, regs) {
         t.fault.phase = phase::RETRYING;
         // Only a major attempt's successor is marked as tried.
         w.gives_up(&mut t.fault, has(flags, w.tried()));
         return;
     }
-    ends_unseen(w, t, grown);
+    ends_unseen(w, t, grown, majors);
 }
 
 /// The fault ended some time ago; the kernel's count tells how.
 #[inline(always)]
-fn ends_unseen<W: World>(w: &W, t: &mut Thread, grown: u64) {
+fn ends_unseen<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
     if grown > 1 {
         misfit(w, t);
         return;
     }
     t.fault.timed = timed::NO;
-    let major = has(t.fault.flags, w.tried());
-    finish(w, t, major, grown == 0, 0);
+    finish(w, t, majors != 0, grown == 0, 0);
 }
 
 /// The software page-fault event of a fault that ended, where exits are not seen.
 #[inline(always)]
 pub fn accounted<W: World>(w: &W, t: &mut Thread, major: bool) {
-    if w.grown(t) == 1 && t.fault.phase == phase::ATTEMPT {
+    if w.grown(t).0 == 1 && t.fault.phase == phase::ATTEMPT {
         finish(w, t, major, false, 0);
     } else {
         misfit(w, t);

@@ -28,6 +28,17 @@ pub mod seen {
     pub const LOOKED_UP: u16 = 1 << 11;
 }
 
+/// `io_schedule` in the attempt in progress.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct AttemptIo {
+    pub ns: u64,
+    pub delay_ns: u64,
+    /// The open one, and the thread's run delay when it began; 0: none.
+    pub since_ns: u64,
+    pub since_delay: u64,
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct Waits {
@@ -43,12 +54,7 @@ pub struct Waits {
     /// All time in `io_schedule`, whatever became of the lock.
     pub any_io_ns: u64,
     pub any_delay_ns: u64,
-    /// Of the attempt in progress.
-    pub attempt_io_ns: u64,
-    pub attempt_delay_ns: u64,
-    /// The open `io_schedule`; 0: none.
-    pub io_since_ns: u64,
-    pub io_since_delay: u64,
+    pub attempt: AttemptIo,
     /// The open stretch of code that is waited in as a whole; and how often the thread had given up
     /// its CPU when it began.
     pub inside_since_ns: u64,
@@ -88,25 +94,27 @@ impl Waits {
 
     #[inline(always)]
     pub fn io_begins(&mut self, now: u64, run_delay: u64) {
-        self.io_since_ns = now;
-        self.io_since_delay = run_delay;
+        self.attempt.since_ns = now;
+        self.attempt.since_delay = run_delay;
     }
 
     #[inline(always)]
     pub fn io_ends(&mut self, now: u64, run_delay: u64) {
-        if self.io_since_ns == 0 {
+        if self.attempt.since_ns == 0 {
             return;
         }
-        let waited = now.saturating_sub(self.io_since_ns);
+        let waited = now.saturating_sub(self.attempt.since_ns);
         // The scheduler's clock is not ours: never more delay than there was wait.
-        let delay = run_delay.saturating_sub(self.io_since_delay).min(waited);
-        self.io_since_ns = 0;
+        let delay = run_delay
+            .saturating_sub(self.attempt.since_delay)
+            .min(waited);
+        self.attempt.since_ns = 0;
         self.passes(seen::IO);
         self.any_io_ns += waited;
         self.any_delay_ns += delay;
         if self.inside == 0 {
-            self.attempt_io_ns += waited;
-            self.attempt_delay_ns += delay;
+            self.attempt.ns += waited;
+            self.attempt.delay_ns += delay;
         }
     }
 
@@ -115,7 +123,7 @@ impl Waits {
     pub fn enters(&mut self, bit: u16, now: u64, switches: u64) {
         self.passes(bit);
         // Waiting threads enter nothing: the end of that wait was missed.
-        self.io_since_ns = 0;
+        self.attempt.since_ns = 0;
         if self.inside == 0 {
             self.inside = bit;
             self.inside_since_ns = now;
@@ -125,7 +133,7 @@ impl Waits {
 
     #[inline(always)]
     pub fn leaves(&mut self, bit: u16, now: u64, switches: u64) {
-        self.io_since_ns = 0;
+        self.attempt.since_ns = 0;
         if self.inside != bit {
             return;
         }
@@ -152,8 +160,8 @@ impl Waits {
     pub fn attempt_gave_up(&mut self, how: &GaveUp) -> RetryReason {
         let reason = self.retry_reason(how);
         self.retry = reason as u8 + 1;
-        self.io_ns += self.attempt_io_ns - self.attempt_delay_ns;
-        self.run_delay_ns += self.attempt_delay_ns;
+        self.io_ns += self.attempt.ns - self.attempt.delay_ns;
+        self.run_delay_ns += self.attempt.delay_ns;
         zero(&mut self.held_ns);
         self.next_attempt();
         reason
@@ -161,9 +169,7 @@ impl Waits {
 
     #[inline(always)]
     fn next_attempt(&mut self) {
-        self.attempt_io_ns = 0;
-        self.attempt_delay_ns = 0;
-        self.io_since_ns = 0;
+        zero(&mut self.attempt);
         self.seen = 0;
         self.inside = 0;
     }
@@ -222,8 +228,8 @@ impl Waits {
             } else {
                 HeldWait::FolioLock
             };
-            self.held_ns[reason as usize] += self.attempt_io_ns;
-            if self.attempt_io_ns > 0 || saw(seen::SWAP_READ) {
+            self.held_ns[reason as usize] += self.attempt.ns;
+            if self.attempt.ns > 0 || saw(seen::SWAP_READ) {
                 self.held = reason as u8 + 1;
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::{
     thread::{Holder, Lock},
-    waits::Waits,
+    waits::{AttemptIo, Waits},
 };
 
 /// # Safety
@@ -12,6 +12,8 @@ pub unsafe trait Words: Copy {}
 
 // SAFETY: as the trait says; `zero` checks the words.
 unsafe impl Words for Waits {}
+// SAFETY: as above.
+unsafe impl Words for AttemptIo {}
 // SAFETY: as above.
 unsafe impl Words for Lock {}
 // SAFETY: as above.

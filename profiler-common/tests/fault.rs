@@ -26,6 +26,9 @@ struct Kernel {
     now: Cell<u64>,
     /// `min_flt + maj_flt`
     counted: Cell<u64>,
+    /// `maj_flt`
+    majors: Cell<u64>,
+    majors_told: Cell<u64>,
     sees_exits: bool,
     sample: u32,
     losses: RefCell<[u64; Loss::COUNT]>,
@@ -82,10 +85,14 @@ impl World for Kernel {
         self.sees_exits
     }
 
-    fn grown(&self, t: &mut Thread) -> u64 {
-        let before = t.accounted;
+    fn grown(&self, t: &mut Thread) -> (u64, u64) {
+        let (before, majors) = (t.accounted, t.counts.major);
         t.accounted = self.counted.get();
-        t.accounted.wrapping_sub(before)
+        t.counts.major = self.majors.get();
+        (
+            t.accounted.wrapping_sub(before),
+            t.counts.major.wrapping_sub(majors),
+        )
     }
 
     fn loss(&self, loss: Loss) {
@@ -112,6 +119,8 @@ impl World for Kernel {
 
     fn ends(&self, t: &mut Thread, major: bool, _: u32) {
         assert_eq!(t.fault.phase, phase::IDLE);
+        self.majors_told
+            .set(self.majors_told.get() + u64::from(major));
         let took = (t.fault.timed != timed::NO).then(|| {
             let now = self.now();
             assert!(
@@ -236,6 +245,8 @@ impl Run {
             kernel: Kernel {
                 now: Cell::new(1),
                 counted: Cell::new(0),
+                majors: Cell::new(0),
+                majors_told: Cell::new(0),
                 sees_exits,
                 sample,
                 losses: RefCell::default(),
@@ -302,13 +313,17 @@ impl Run {
             };
             let retry = ret & RETRY != 0;
             if !retry && end != End::Error {
-                self.kernel.counted.set(self.kernel.counted.get() + 1);
+                let k = &self.kernel;
+                k.counted.set(k.counted.get() + 1);
+                let major = end == End::Major || f & TRIED != 0;
+                k.majors.set(k.majors.get() + u64::from(major));
             }
             if hook(self) {
                 if self.kernel.sees_exits {
                     fault::attempt_ends(&self.kernel, &mut self.t, address, ret);
                 } else if !retry && end != End::Error && fault.regs {
-                    fault::accounted(&self.kernel, &mut self.t, end == End::Major);
+                    let major = end == End::Major || f & TRIED != 0;
+                    fault::accounted(&self.kernel, &mut self.t, major);
                 }
             }
             if !retry {
@@ -384,6 +399,7 @@ proptest! {
         let ended = run.kernel.ended.borrow().len() as u64;
         prop_assert_eq!(ended, faults.len() as u64);
         prop_assert_eq!(run.on(Path::Error) + run.on(Path::Interrupted), run.uncounted);
+        prop_assert_eq!(run.kernel.majors_told.get(), run.kernel.majors.get());
         prop_assert_eq!(run.kernel.losses.borrow().iter().sum::<u64>(), 0);
     }
 
@@ -403,6 +419,7 @@ proptest! {
         let unaccounted = run.on(Path::Error) + run.on(Path::Interrupted);
         let counted = ended - unaccounted;
         prop_assert!(counted <= run.kernel.counted.get(), "more than there were");
+        prop_assert!(run.kernel.majors_told.get() <= run.kernel.majors.get());
         prop_assert!(ended <= faults.len() as u64, "a fault ended twice");
         let missed = faults.len() as u64 - ended;
         let lost = run.kernel.losses.borrow().iter().sum::<u64>();
@@ -425,6 +442,7 @@ proptest! {
         }
         let ended = run.kernel.ended.borrow().len();
         run.kernel.counted.set(0);
+        run.kernel.majors.set(0);
         for fault in &after {
             run.play(fault);
         }

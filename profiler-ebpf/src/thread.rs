@@ -130,15 +130,18 @@ fn faults_of(task: *const u8) -> (u64, u64) {
 }
 
 /// Brings the thread's minor and major counts up to the kernel's; gives by how many faults they
-/// grew.
+/// grew, and how many of them were major.
 #[inline(always)]
-pub fn account(t: &mut Thread) -> u64 {
+pub fn account(t: &mut Thread) -> (u64, u64) {
     let (minor, major) = faults_of(task());
+    let (before, majors_before) = (t.accounted, t.counts.major);
     t.counts.minor = minor;
     t.counts.major = major;
-    let before = t.accounted;
     t.accounted = minor.wrapping_add(major);
-    t.accounted.wrapping_sub(before)
+    (
+        t.accounted.wrapping_sub(before),
+        major.wrapping_sub(majors_before),
+    )
 }
 
 /// The current thread's own address space, 0 for a kernel thread.

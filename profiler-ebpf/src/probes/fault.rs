@@ -123,7 +123,7 @@ impl<M: Mem> World for Hook<M> {
     }
 
     #[inline(always)]
-    fn grown(&self, t: &mut Thread) -> u64 {
+    fn grown(&self, t: &mut Thread) -> (u64, u64) {
         thread::account(t)
     }
 

@@ -1,5 +1,5 @@
 //! `io_wait`: the time faults spend in `io_schedule`, and how much of it after the thread was
-//! woken. In: entry and exit of `io_schedule`; where exits cannot be hooked, the switch back to the
+//! woken. In: entry and exit of `io_schedule` and `io_schedule_timeout`; where exits cannot be hooked, the switch back to the
 //! thread. Out: the waits of the fault in flight.
 
 use aya_ebpf::{
@@ -40,8 +40,8 @@ fn io_wait_entry(_ctx: FEntryContext) {
     begins();
 }
 
-#[fexit]
-fn io_wait_exit(_ctx: FExitContext) {
+#[inline(always)]
+fn ends() {
     if let Some(t) = thread::known()
         && t.fault.phase == phase::ATTEMPT
         && t.fault.slow != 0
@@ -50,8 +50,30 @@ fn io_wait_exit(_ctx: FExitContext) {
     }
 }
 
+#[fexit]
+fn io_wait_exit(_ctx: FExitContext) {
+    ends();
+}
+
+// `io_schedule_timeout`, which waits for synchronous block I/O.
+
+#[fentry]
+fn io_timed_entry(_ctx: FEntryContext) {
+    begins();
+}
+
+#[fexit]
+fn io_timed_exit(_ctx: FExitContext) {
+    ends();
+}
+
 #[kprobe]
 fn io_wait_kp(_ctx: ProbeContext) {
+    begins();
+}
+
+#[kprobe]
+fn io_timed_kp(_ctx: ProbeContext) {
     begins();
 }
 

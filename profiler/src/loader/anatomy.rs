@@ -45,6 +45,15 @@ pub fn signals(facts: &Facts, chosen: &Chosen) -> Vec<Signal> {
             None => signal("io_wait", Unavailable, "", io_why),
         },
         match io {
+            // kernel/sched/fair.c, DELAY_DEQUEUE (from 6.12).
+            Some(_) if facts.has_field(delay) && facts.has_field("sched_entity.sched_delayed") => {
+                signal(
+                    "run_delay",
+                    Approximate,
+                    delay,
+                    "a thread whose dequeue is delayed may count as queued while it sleeps: io_wait and run_delay are exact together",
+                )
+            }
             Some(_) if facts.has_field(delay) => signal("run_delay", Exact, delay, ""),
             Some(_) => signal(
                 "run_delay",

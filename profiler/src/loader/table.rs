@@ -163,9 +163,11 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
         &[
             Rung {
                 kind: HookChoice::Fentry,
-                name: "fentry/fexit io_schedule",
+                name: "fentry/fexit io_schedule{,_timeout}",
                 programs: &[
+                    ("io_timed_exit", FExit("io_schedule_timeout")),
                     ("io_wait_exit", FExit("io_schedule")),
+                    ("io_timed_entry", FEntry("io_schedule_timeout")),
                     ("io_wait_entry", FEntry("io_schedule")),
                 ],
                 functions: &[],
@@ -173,9 +175,10 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
             },
             Rung {
                 kind: HookChoice::Kprobe,
-                name: "kprobe io_schedule + tp_btf sched_switch",
+                name: "kprobe io_schedule{,_timeout} + tp_btf sched_switch",
                 programs: &[
                     ("io_wait_switch", TpBtf("sched_switch")),
+                    ("io_timed_kp", KProbe("io_schedule_timeout")),
                     ("io_wait_kp", KProbe("io_schedule")),
                 ],
                 functions: &[],
