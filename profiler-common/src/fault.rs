@@ -81,14 +81,15 @@ pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32,
 
 #[inline(always)]
 fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
-    let path = if !regs {
+    // The most common first.
+    let path = if has(flags, w.vma_lock()) {
+        Path::VmaLock
+    } else if !regs {
         if has(flags, w.remote()) {
             Path::Remote
         } else {
             Path::Gup
         }
-    } else if has(flags, w.vma_lock()) {
-        Path::VmaLock
     } else if w.vma_lock() == 0 || !has(flags, w.user()) {
         Path::MmapLock
     } else {

@@ -68,7 +68,7 @@ pub fn count(t: &mut Thread, major: bool) -> Option<(u64, u64)> {
 /// How many faults it stands for.
 #[inline(always)]
 fn weight(f: &InFlight) -> u64 {
-    if opt::SAMPLE() > 1 && f.timed == timed::SAMPLED {
+    if f.timed == timed::SAMPLED {
         u64::from(opt::SAMPLE())
     } else {
         1
@@ -87,7 +87,7 @@ pub fn settle(t: &mut Thread, major: bool) {
     let waits = &f.waits;
     if waits.held != 0 {
         count::counters(|c| {
-            if let Some(n) = c.held_waits.get_mut(usize::from(waits.held - 1)) {
+            if let Some(n) = c.held_waits.get_mut(usize::from(any(waits.held - 1))) {
                 *n += 1;
             }
             for reason in 0..HeldWait::COUNT {

@@ -132,8 +132,8 @@ fn faults_of(task: *const u8) -> (u64, u64) {
 /// Brings the thread's minor and major counts up to the kernel's; gives by how many faults they
 /// grew, and how many of them were major.
 #[inline(always)]
-pub fn account(t: &mut Thread) -> (u64, u64) {
-    let (minor, major) = faults_of(task());
+pub fn account(t: &mut Thread, task: *const u8) -> (u64, u64) {
+    let (minor, major) = faults_of(task);
     let (before, majors_before) = (t.accounted, t.counts.major);
     t.counts.minor = minor;
     t.counts.major = major;

@@ -5,7 +5,7 @@
 //! hooked, the software page-fault events, which fire where a fault is accounted; where nothing of
 //! it can be hooked, the exceptions tracepoints for the start. Out: `finish`.
 
-use core::marker::PhantomData;
+use core::{marker::PhantomData, ptr::null};
 
 use aya_ebpf::{
     EbpfContext,
@@ -32,9 +32,11 @@ use crate::{
 // include/uapi/asm-generic/signal.h: the bit of SIGKILL in a sigset_t.
 const SIGKILL: u64 = 1 << 8;
 
-/// The kernel, seen from a hook that has this VMA, or none (NULL), at hand.
+/// The kernel, seen from a hook that has this VMA at hand and knows the current task, or neither
+/// (NULL).
 pub struct Hook<M> {
     vma: *const u8,
+    task: *const u8,
     exit: bool,
     how: PhantomData<M>,
 }
@@ -44,15 +46,17 @@ impl<M: Mem> Hook<M> {
     fn at_entry(vma: *const u8) -> Self {
         Self {
             vma,
+            task: null(),
             exit: false,
             how: PhantomData,
         }
     }
 
     #[inline(always)]
-    fn at_exit(vma: *const u8) -> Self {
+    fn at_exit(vma: *const u8, task: *const u8) -> Self {
         Self {
             vma,
+            task,
             exit: true,
             how: PhantomData,
         }
@@ -61,7 +65,8 @@ impl<M: Mem> Hook<M> {
 
 /// A hook outside `handle_mm_fault`.
 pub const ELSEWHERE: Hook<Probed> = Hook {
-    vma: core::ptr::null(),
+    vma: null(),
+    task: null(),
     exit: false,
     how: PhantomData,
 };
@@ -124,7 +129,8 @@ impl<M: Mem> World for Hook<M> {
 
     #[inline(always)]
     fn grown(&self, t: &mut Thread) -> (u64, u64) {
-        thread::account(t)
+        let task = if self.exit { self.task } else { task() };
+        thread::account(t, task)
     }
 
     #[inline(always)]
@@ -231,7 +237,7 @@ fn ends_at_exit<M: Mem>(t: &mut Thread, major: bool, ret: u32, vma: *const u8) {
     }
     finish::anatomy(t, ns);
     if over {
-        let vma = if gone { core::ptr::null() } else { vma };
+        let vma = if gone { null() } else { vma };
         finish::emit(t, end, ret, major, vma);
     }
 }
@@ -248,7 +254,7 @@ fn ends_by_event(t: &mut Thread, major: bool) {
     };
     finish::anatomy(t, ns);
     if emit::over_threshold(ns) {
-        finish::emit(t, end, 0, major, core::ptr::null());
+        finish::emit(t, end, 0, major, null());
     }
 }
 
@@ -270,7 +276,7 @@ fn map_pages(vm_ops: u64) -> u64 {
 /// it if that can be seen. The path is what the locks held now say.
 #[inline(always)]
 fn accounted_only(t: &mut Thread, major: bool, address: u64) {
-    thread::account(t);
+    thread::account(t, task());
     let f = &mut t.fault;
     if f.phase != phase::LOCKING {
         f.timed = timed::NO;
@@ -343,15 +349,15 @@ fn fault_entry(ctx: FEntryContext) {
 
 #[fexit]
 fn fault_exit(ctx: FExitContext) {
+    if opt::EMPTY() == 1 {
+        return;
+    }
     // Not `current`: a fault begun before arming has no entry, and is not ours.
-    let Some(t) = thread::known() else { return };
+    let task = task();
+    let Some(t) = thread::of(task) else { return };
     if t.target == 1 {
-        fault::attempt_ends(
-            &Hook::<Typed>::at_exit(ctx.arg(0)),
-            t,
-            ctx.arg(1),
-            ctx.arg(4),
-        );
+        let hook = Hook::<Typed>::at_exit(ctx.arg(0), task);
+        fault::attempt_ends(&hook, t, ctx.arg(1), ctx.arg(4));
     }
 }
 

@@ -41,7 +41,7 @@ pub struct Maps {
     leaders: BTreeMap<u32, Option<String>>,
     programs: Vec<ProgramFd>,
     armed_ns: u64,
-    vmstat: (u64, u64),
+    vmstat: host::Vmstat,
     cpu_ns: u64,
 }
 
@@ -61,7 +61,7 @@ impl Maps {
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
             armed_ns: 0,
-            vmstat: (0, 0),
+            vmstat: host::Vmstat::default(),
             cpu_ns: 0,
         })
     }
@@ -69,7 +69,7 @@ impl Maps {
     /// What is system-wide or our own is counted from here.
     pub fn armed(&mut self, monotonic_ns: u64) {
         self.armed_ns = monotonic_ns;
-        self.vmstat = host::vmstat_faults();
+        self.vmstat = host::vmstat();
         self.cpu_ns = host::own_cpu_ns();
     }
 
@@ -96,9 +96,10 @@ impl Maps {
         }
         s.losses[Loss::RecursionMisses as usize] = self.recursion_misses();
         s.threads = self.threads()?;
-        let (faults, majors) = host::vmstat_faults();
-        s.vmstat_pgfault = faults.saturating_sub(self.vmstat.0);
-        s.vmstat_pgmajfault = majors.saturating_sub(self.vmstat.1);
+        let vmstat = host::vmstat().since(&self.vmstat);
+        s.vmstat_pgfault = vmstat.pgfault;
+        s.vmstat_pgmajfault = vmstat.pgmajfault;
+        s.vmstat_vma_lock = vmstat.vma_lock;
         s.own_cpu_ns = host::own_cpu_ns() - self.cpu_ns;
         s.own_rss_bytes = host::own_rss_bytes();
         Ok(s)

@@ -39,17 +39,47 @@ pub fn clock(id: libc::clockid_t) -> u64 {
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
-/// `pgfault` and `pgmajfault` of `/proc/vmstat`.
-pub fn vmstat_faults() -> (u64, u64) {
-    let text = fs::read_to_string("/proc/vmstat").unwrap_or_default();
-    let value = |name: &str| {
+/// What `/proc/vmstat` counts of faults, system-wide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vmstat {
+    pub pgfault: u64,
+    pub pgmajfault: u64,
+    /// `vma_lock_success` and `vma_lock_abort`, where CONFIG_PER_VMA_LOCK_STATS keeps them.
+    pub vma_lock: Option<[u64; 2]>,
+}
+
+pub fn vmstat() -> Vmstat {
+    parse_vmstat(&fs::read_to_string("/proc/vmstat").unwrap_or_default())
+}
+
+fn parse_vmstat(text: &str) -> Vmstat {
+    let value = |name: &str| -> Option<u64> {
         text.lines()
             .filter_map(|line| line.split_once(' '))
             .find(|(key, _)| *key == name)
             .and_then(|(_, value)| value.parse().ok())
-            .unwrap_or(0)
     };
-    (value("pgfault"), value("pgmajfault"))
+    Vmstat {
+        pgfault: value("pgfault").unwrap_or(0),
+        pgmajfault: value("pgmajfault").unwrap_or(0),
+        vma_lock: value("vma_lock_success")
+            .zip(value("vma_lock_abort"))
+            .map(Into::into),
+    }
+}
+
+impl Vmstat {
+    pub fn since(&self, then: &Vmstat) -> Vmstat {
+        let added = |[a, b]: [u64; 2], [c, d]: [u64; 2]| [a.saturating_sub(c), b.saturating_sub(d)];
+        Vmstat {
+            pgfault: self.pgfault.saturating_sub(then.pgfault),
+            pgmajfault: self.pgmajfault.saturating_sub(then.pgmajfault),
+            vma_lock: self
+                .vma_lock
+                .zip(then.vma_lock)
+                .map(|(now, then)| added(now, then)),
+        }
+    }
 }
 
 /// The name of a process; `None` when it is gone.
@@ -103,6 +133,22 @@ fn cpu_list(text: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vmstat_has_vma_locks_where_the_kernel_counts_them() {
+        let then = parse_vmstat("pgfault 10\npgmajfault 2\n");
+        assert_eq!(
+            (then.pgfault, then.pgmajfault, then.vma_lock),
+            (10, 2, None)
+        );
+        let now = parse_vmstat("pgfault 15\nvma_lock_success 9\nvma_lock_abort 4\n");
+        assert_eq!(now.vma_lock, Some([9, 4]));
+        assert_eq!(
+            (now.since(&then).pgfault, now.since(&then).vma_lock),
+            (5, None)
+        );
+        assert_eq!(now.since(&now).vma_lock, Some([0, 0]));
+    }
 
     #[test]
     fn cpu_lists() {

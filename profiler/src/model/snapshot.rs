@@ -135,6 +135,8 @@ pub struct Snapshot {
     /// `/proc/vmstat` since arming, system-wide: pgfault, pgmajfault.
     pub vmstat_pgfault: u64,
     pub vmstat_pgmajfault: u64,
+    /// vma_lock_success and vma_lock_abort, where the kernel keeps them.
+    pub vmstat_vma_lock: Option<[u64; 2]>,
     /// Own CPU time, and run time of the programs where the kernel counts it.
     pub own_cpu_ns: u64,
     pub own_rss_bytes: u64,

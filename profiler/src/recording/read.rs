@@ -10,7 +10,7 @@ use profiler_common::{
     hist,
     words::{FallbackReason, Kind, Loss, Mode, Op, Path},
 };
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
 
 use super::{
     Error, Head, Result, anatomy,
@@ -280,8 +280,13 @@ fn add(sql: &Connection, to: &mut Snapshot, first: i64, last: i64) -> rusqlite::
         grow(&mut to.events_received, row, 5)?;
         grow(&mut to.vmstat_pgfault, row, 6)?;
         grow(&mut to.vmstat_pgmajfault, row, 7)?;
-        grow(&mut to.own_cpu_ns, row, 8)?;
-        to.own_rss_bytes = row.get::<_, i64>(9)?.cast_unsigned();
+        if !matches!(row.get_ref(8)?, ValueRef::Null) {
+            let [success, abort] = to.vmstat_vma_lock.get_or_insert_default();
+            grow(success, row, 8)?;
+            grow(abort, row, 9)?;
+        }
+        grow(&mut to.own_cpu_ns, row, 10)?;
+        to.own_rss_bytes = row.get::<_, i64>(11)?.cast_unsigned();
         Ok(())
     })?;
     let query = "SELECT path, count, major FROM fault_paths WHERE interval BETWEEN ? AND ?";

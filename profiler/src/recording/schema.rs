@@ -17,6 +17,7 @@ CREATE TABLE intervals (
   own_faults INTEGER NOT NULL,
   events_emitted INTEGER NOT NULL, events_received INTEGER NOT NULL,
   vmstat_pgfault INTEGER NOT NULL, vmstat_pgmajfault INTEGER NOT NULL,
+  vmstat_vma_lock_success INTEGER, vmstat_vma_lock_abort INTEGER,
   own_cpu_ns INTEGER NOT NULL, own_rss_bytes INTEGER NOT NULL);
 CREATE TABLE fault_paths (
   interval INTEGER NOT NULL, path TEXT NOT NULL, count INTEGER NOT NULL, major INTEGER NOT NULL,

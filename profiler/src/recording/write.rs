@@ -177,7 +177,11 @@ fn write_interval(
     now: &Snapshot,
     then: &Snapshot,
 ) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+    let vma_lock = |i: usize| {
+        let then = then.vmstat_vma_lock.unwrap_or_default();
+        now.vmstat_vma_lock.map(|now| added(now[i], then[i]))
+    };
+    tx.prepare_cached("INSERT INTO intervals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
         .execute(params![
             id,
             now.at_ns.cast_signed(),
@@ -187,6 +191,8 @@ fn write_interval(
             added(now.events_received, then.events_received),
             added(now.vmstat_pgfault, then.vmstat_pgfault),
             added(now.vmstat_pgmajfault, then.vmstat_pgmajfault),
+            vma_lock(0),
+            vma_lock(1),
             added(now.own_cpu_ns, then.own_cpu_ns),
             now.own_rss_bytes.cast_signed(),
         ])?;

@@ -339,9 +339,15 @@ fn cross_check(counts: &Snapshot, whole_system: bool) -> CrossCheck {
     let accounted = counts.threads.iter().map(|t| t.minor + t.major).sum();
     let missed: u64 = counts.threads.iter().map(Thread::missed).sum();
     let ended = counts.faults_total() - counts.path(Path::Interrupted).count;
+    let vma_lock = |i: usize| {
+        let kept = counts.vmstat_vma_lock.filter(|_| whole_system)?;
+        Some(kept[i])
+    };
     CrossCheck {
         threads: compared(accounted, accounted - missed),
         pgfault: whole_system.then(|| compared(counts.vmstat_pgfault, ended + counts.own_faults)),
         pgmajfault: whole_system.then(|| compared(counts.vmstat_pgmajfault, counts.majors_total())),
+        vma_lock_success: vma_lock(0).map(|n| compared(n, counts.path(Path::VmaLock).count)),
+        vma_lock_abort: vma_lock(1).map(|n| compared(n, counts.fallbacks.iter().sum())),
     }
 }

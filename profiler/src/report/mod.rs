@@ -244,6 +244,10 @@ pub struct CrossCheck {
     /// Of `/proc/vmstat`, only where the target is the whole system.
     pub pgfault: Option<Compared>,
     pub pgmajfault: Option<Compared>,
+    /// Where the kernel keeps them (CONFIG_PER_VMA_LOCK_STATS): faults done under the VMA lock, and
+    /// those that got none. The kernel's include other users of VMA locks.
+    pub vma_lock_success: Option<Compared>,
+    pub vma_lock_abort: Option<Compared>,
 }
 
 #[derive(Clone, Debug, Serialize)]

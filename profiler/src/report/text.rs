@@ -371,6 +371,11 @@ fn trust(r: &Report) -> String {
         ("threads: getrusage", Some(&c.threads)),
         ("pgfault: /proc/vmstat", c.pgfault.as_ref()),
         ("pgmajfault: /proc/vmstat", c.pgmajfault.as_ref()),
+        (
+            "vma_lock_success: /proc/vmstat",
+            c.vma_lock_success.as_ref(),
+        ),
+        ("vma_lock_abort: /proc/vmstat", c.vma_lock_abort.as_ref()),
     ];
     let mut first = "CROSS-CHECK";
     for (name, c) in all {

@@ -187,6 +187,7 @@ pub fn busy(seconds: u64) -> Snapshot {
     s.own_faults = 3 * seconds;
     s.vmstat_pgfault = s.faults_total() + s.own_faults;
     s.vmstat_pgmajfault = s.majors_total();
+    s.vmstat_vma_lock = Some([s.path(Path::VmaLock).count, s.fallbacks.iter().sum()]);
     s.threads = threads(seconds);
     s
 }
