@@ -63,6 +63,8 @@ fn build() -> Result<()> {
         // The object's BTF is made from the debug information.
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
+        // 32-bit arithmetic and all the jumps: Linux 5.1.
+        "-Ctarget-cpu=v3",
     ];
     let mut cargo = Command::new(variable("CARGO")?);
     cargo

@@ -87,9 +87,7 @@ pub fn settle(t: &mut Thread, major: bool) {
     let waits = &f.waits;
     if waits.held != 0 {
         count::counters(|c| {
-            if let Some(n) = c.held_waits.get_mut(usize::from(any(waits.held - 1))) {
-                *n += 1;
-            }
+            count::bump(&mut c.held_waits, waits.held - 1);
             for reason in 0..HeldWait::COUNT {
                 c.held_wait_ns[reason] += waits.held_ns[reason];
             }

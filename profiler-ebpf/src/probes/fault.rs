@@ -24,7 +24,7 @@ use profiler_common::{
 use crate::{
     count, emit, finish,
     globals::{MISSING, flag, has, off, opt},
-    kernel::{Mem, Probed, Typed, any, now, task},
+    kernel::{Mem, Probed, Typed, now, task},
     maps::FAULTS,
     thread, vma,
 };
@@ -160,11 +160,8 @@ impl<M: Mem> World for Hook<M> {
                 f.fallback = FallbackReason::AnonVma as u8 + 1;
             }
         }
-        count::counters(|c| {
-            if let Some(n) = c.fallbacks.get_mut(usize::from(f.fallback.wrapping_sub(1))) {
-                *n += 1;
-            }
-        });
+        let reason = f.fallback.wrapping_sub(1);
+        count::counters(|c| count::bump(&mut c.fallbacks, reason));
     }
 
     #[inline(always)]
@@ -177,15 +174,11 @@ impl<M: Mem> World for Hook<M> {
             has_ops: f.vm_ops != 0,
         };
         let waits = f.waits(self);
-        let reason = any(waits.attempt_gave_up(&how) as u8);
-        let folio = waits.folio;
+        let reason = waits.attempt_gave_up(&how) as u8;
+        let folio = waits.folio.wrapping_sub(1);
         count::counters(|c| {
-            if let Some(n) = c.retries.get_mut(usize::from(reason)) {
-                *n += 1;
-            }
-            if let Some(n) = c.folio_states.get_mut(usize::from(folio).wrapping_sub(1)) {
-                *n += 1;
-            }
+            count::bump(&mut c.retries, reason);
+            count::bump(&mut c.folio_states, folio);
         });
     }
 
