@@ -95,6 +95,7 @@ macro_rules! options {
             (LOCKS_ALL, "1: the mmap_lock tracepoints are attached"),
             (FAULT_HOOK, "what of handle_mm_fault is hooked: see fault_hook"),
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
+            (VM_FAULT_SPECIAL, "those, VM_FAULT_RETRY and VM_FAULT_COMPLETED"),
             (EARLY_VMA_LOCK, "1: VMA locks are for VMAs only that have an anon_vma (before 6.7)"),
             (EMPTY, "1: every program returns at once: the floor that benches compare with"),
         }

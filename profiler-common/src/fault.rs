@@ -24,6 +24,8 @@ pub trait World {
     fn major(&self) -> u32;
     fn retry(&self) -> u32;
     fn error(&self) -> u32;
+    /// All bits that make a return special: retry, completed, error.
+    fn special(&self) -> u32;
     /// `VM_FAULT_RETRY_VMA` or `VM_FAULT_RETRY_HARD` exist: a retry can be under the VMA lock.
     fn retries_under_vma_lock(&self) -> bool;
     fn now(&self) -> u64;
@@ -166,12 +168,13 @@ pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
         // retries under mmap_lock.
         t.fault.path = retried_path(w, t.fault.path, 0);
     }
-    if has(ret, w.retry()) {
+    let plain = !has(ret, w.special());
+    if !plain && has(ret, w.retry()) {
         t.fault.phase = phase::RETRYING;
         w.gives_up(&mut t.fault, has(ret, w.major()));
         return;
     }
-    let error = has(ret, w.error());
+    let error = !plain && has(ret, w.error());
     let (grown, majors) = w.grown(t);
     if grown != u64::from(!error) {
         misfit(w, t);

@@ -68,6 +68,10 @@ impl World for Kernel {
         ERROR
     }
 
+    fn special(&self) -> u32 {
+        RETRY | ERROR
+    }
+
     fn retries_under_vma_lock(&self) -> bool {
         false
     }

@@ -7,7 +7,6 @@ use core::hint::black_box;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use profiler_common::{
     agg::{SIZES, io_index},
-    config::fault_hook,
     hist::log2_us_of,
     record::{self, FaultRecord, NAME},
     thread::{InFlight, Thread, timed},
@@ -25,7 +24,7 @@ use crate::{
 
 /// Counts it on its path and in its thread. Gives its end and its duration, if it was timed.
 #[inline(always)]
-pub fn count(t: &mut Thread, major: bool) -> Option<(u64, u64)> {
+pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)> {
     let path = t.fault.path;
     if let Some(n) = t.counts.by_path.get_mut(path as usize) {
         *n += 1;
@@ -40,9 +39,7 @@ pub fn count(t: &mut Thread, major: bool) -> Option<(u64, u64)> {
     if major {
         agg.major += 1;
     }
-    if opt::FAULT_HOOK() != fault_hook::EVENTS
-        && let Some(n) = agg.by_kind.get_mut(t.fault.kind as usize)
-    {
+    if kind_known && let Some(n) = agg.by_kind.get_mut(t.fault.kind as usize) {
         *n += 1;
     }
     if t.fault.timed == timed::NO {
@@ -146,17 +143,14 @@ fn components(t: &Thread, ns: u64) {
     c.held_wait_ns += waits.held_total_ns();
 }
 
-/// One common fault in this mask and one is looked up the size of its VMA: in 16, or in as many as
-/// are timed.
-#[inline(always)]
-fn size_mask() -> u32 {
-    (opt::SAMPLE() - 1) | 15
-}
+/// One common fault in this many is looked up the size of its VMA, of those that are timed.
+const SIZE_SAMPLE: u32 = 16;
 
-/// Whether `vma_size` wants to know of this fault, which was timed.
+/// Whether `vma_size` wants to know of this fault, which was timed. Both numbers are powers of two,
+/// so of the faults timed by `SAMPLE`, the rarer of the two is left.
 #[inline(always)]
 pub fn wants_vma_size(t: &Thread) -> bool {
-    t.fault.slow != 0 || t.seq & size_mask() == 0
+    t.fault.slow != 0 || t.seq & (SIZE_SAMPLE - 1) == 0
 }
 
 /// The VMA's range is in the fault.
@@ -179,7 +173,7 @@ fn vma_size(t: &Thread) {
     sizes.faults[bucket] += if f.slow != 0 {
         1
     } else {
-        u64::from(size_mask()) + 1
+        weight(f).max(u64::from(SIZE_SAMPLE))
     };
     if f.slow != 0 {
         sizes.wait_ns[bucket] += f.waits.total_ns();

@@ -8,6 +8,9 @@ use aya_ebpf::helpers::{
 
 /// How a hook may follow the pointers it was given.
 pub trait Mem {
+    /// The hook is a function's entry or exit, or a tracepoint, and not a kprobe.
+    const TYPED: bool;
+
     /// # Safety
     /// `base` must be a kernel pointer the hook was given or one read from such an object.
     unsafe fn read<T: Copy + Default>(base: *const u8, offset: u32) -> T;
@@ -22,6 +25,8 @@ pub struct Typed;
 pub struct Probed;
 
 impl Mem for Typed {
+    const TYPED: bool = true;
+
     #[inline(always)]
     unsafe fn read<T: Copy + Default>(base: *const u8, offset: u32) -> T {
         // SAFETY: the verifier admits the load or refuses the program.
@@ -30,6 +35,8 @@ impl Mem for Typed {
 }
 
 impl Mem for Probed {
+    const TYPED: bool = false;
+
     #[inline(always)]
     unsafe fn read<T: Copy + Default>(base: *const u8, offset: u32) -> T {
         // SAFETY: the helper checks the address and fails instead of faulting.

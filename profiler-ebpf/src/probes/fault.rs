@@ -108,6 +108,11 @@ impl<M: Mem> World for Hook<M> {
     }
 
     #[inline(always)]
+    fn special(&self) -> u32 {
+        opt::VM_FAULT_SPECIAL()
+    }
+
+    #[inline(always)]
     fn retries_under_vma_lock(&self) -> bool {
         flag::VM_FAULT_RETRY_VMA() != 0 || flag::VM_FAULT_RETRY_HARD() != 0
     }
@@ -144,7 +149,7 @@ impl<M: Mem> World for Hook<M> {
         f.vm_ops = unsafe { M::read(self.vma, off::VMA_OPS()) };
         // At the event the VMA is not at hand; after a write to a shared file it may be gone.
         let dirties = f.vm_ops != 0 && has(f.flags, flag::FAULT_FLAG_WRITE());
-        if opt::FAULT_HOOK() == fault_hook::ENTRY || dirties {
+        if !M::TYPED || dirties {
             vma::range::<M>(f, self.vma);
             f.kind = vma::kind::<M>(self.vma) as u8;
         }
@@ -205,10 +210,10 @@ impl<M: Mem> World for Hook<M> {
 /// `handle_mm_fault` returned, and what it returned has no RETRY.
 #[inline(always)]
 fn ends_at_exit<M: Mem>(t: &mut Thread, major: bool, ret: u32, vma: *const u8) {
+    let f = &mut t.fault;
     // COMPLETED: a dirtied page of a shared mapping, and the VMA has been let go. What it was is
     // known from the fault's begin.
-    let gone = has(ret, flag::VM_FAULT_COMPLETED());
-    let f = &mut t.fault;
+    let gone = f.vm_ops != 0 && has(ret, flag::VM_FAULT_COMPLETED());
     if f.vm_ops == 0 {
         f.kind = Kind::Anon as u8;
     } else if !gone {
@@ -218,7 +223,7 @@ fn ends_at_exit<M: Mem>(t: &mut Thread, major: bool, ret: u32, vma: *const u8) {
     if slow {
         finish::settle(t, major);
     }
-    let Some((end, ns)) = finish::count(t, major) else {
+    let Some((end, ns)) = finish::count(t, major, true) else {
         return;
     };
     let over = emit::over_threshold(ns);
@@ -242,7 +247,7 @@ fn ends_by_event(t: &mut Thread, major: bool) {
     if t.fault.slow != 0 {
         finish::settle(t, major);
     }
-    let Some((end, ns)) = finish::count(t, major) else {
+    let Some((end, ns)) = finish::count(t, major, opt::FAULT_HOOK() != fault_hook::EVENTS) else {
         return;
     };
     finish::anatomy(t, ns);

@@ -137,6 +137,14 @@ impl Facts {
         self.btf.offset(path).is_some()
     }
 
+    /// Every bit of `vm_fault_t` that a common fault does not return.
+    pub fn vm_fault_special(&self) -> u32 {
+        ["VM_FAULT_RETRY", "VM_FAULT_COMPLETED"]
+            .iter()
+            .filter_map(|e| self.btf.enumerator("vm_fault_reason", e))
+            .fold(self.vm_fault_error(), |mask, bit| mask | bit)
+    }
+
     /// Required fields this kernel's BTF lacks.
     pub fn missing(&self) -> Vec<&'static str> {
         FIELDS

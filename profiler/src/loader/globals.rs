@@ -32,6 +32,7 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
             u32::from(ladder.rung(Group::MmapLockEvents).is_some()),
         ),
         ("VM_FAULT_ERROR", facts.vm_fault_error()),
+        ("VM_FAULT_SPECIAL", facts.vm_fault_special()),
         ("EMPTY", u32::from(request.empty)),
         ("EARLY_VMA_LOCK", u32::from(facts.early_vma_lock())),
         ("FAULT_HOOK", fault_hook),
