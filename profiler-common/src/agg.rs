@@ -22,8 +22,9 @@ pub struct Hist {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct FaultAgg {
-    pub count: u64,
     pub major: u64,
+    /// Faults whose kind is not known; with `by_kind` they are all there were.
+    pub no_kind: u64,
     pub by_kind: [u64; Kind::COUNT],
     /// Of the faults that were timed: all, or one in `SAMPLE`.
     pub latency: Hist,

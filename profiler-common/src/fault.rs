@@ -97,8 +97,7 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
     } else {
         Path::Fallback
     };
-    t.seq = t.seq.wrapping_add(1);
-    let sampled = t.seq & w.sample_mask() == 0;
+    let sampled = t.accounted & u64::from(w.sample_mask()) == 0;
     let f = &mut t.fault;
     if f.phase != phase::LOCKING || f.address != address {
         f.slow = 0;

@@ -84,9 +84,9 @@ pub struct Holder {
 #[derive(Clone, Copy)]
 pub struct ThreadCounts {
     pub by_path: [u64; Path::COUNT],
-    /// The kernel's own counts (`getrusage`): no errors, no retries, GUP included. What they exceed
-    /// `by_path` by since the thread was first seen, the hooks missed.
-    pub minor: u64,
+    /// The kernel's own count, `maj_flt`; `min_flt` is what it lacks of `accounted`. No errors, no
+    /// retries, GUP included: what they exceed `by_path` by since the thread was first seen, the
+    /// hooks missed.
     pub major: u64,
     pub sum_ns: u64,
     pub max_ns: u64,
@@ -109,12 +109,11 @@ pub struct Thread {
     pub comm: [u8; 16],
     /// Set at `sched_process_exit`; userspace reads the counts once more and deletes the entry.
     pub exited: u32,
-    /// Faults seen, to time one in `SAMPLE`.
-    pub seq: u32,
     /// 0: a stranger at a target's address space, whose own faults and locks do not count.
     pub target: u32,
     /// VMAs of the address space, when a slow fault last ended.
     pub map_count: u32,
+    pub pad: u32,
     /// Its pages.
     pub total_vm: u64,
     /// `min_flt + maj_flt` when they were last looked at: a fault that ends must find them one

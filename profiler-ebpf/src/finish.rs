@@ -35,12 +35,13 @@ pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)
     };
     // SAFETY: this CPU's own copy.
     let agg = unsafe { &mut *agg };
-    agg.count += 1;
     if major {
         agg.major += 1;
     }
-    if kind_known && let Some(n) = agg.by_kind.get_mut(t.fault.kind as usize) {
-        *n += 1;
+    if kind_known {
+        count::bump(&mut agg.by_kind, t.fault.kind);
+    } else {
+        agg.no_kind += 1;
     }
     if t.fault.timed == timed::NO {
         return None;
@@ -144,13 +145,13 @@ fn components(t: &Thread, ns: u64) {
 }
 
 /// One common fault in this many is looked up the size of its VMA, of those that are timed.
-const SIZE_SAMPLE: u32 = 16;
+const SIZE_SAMPLE: u64 = 16;
 
-/// Whether `vma_size` wants to know of this fault, which was timed. Both numbers are powers of two,
-/// so of the faults timed by `SAMPLE`, the rarer of the two is left.
+/// Whether `vma_size` wants to know of this fault, which was timed, and is accounted now. Both numbers
+/// are powers of two, so of the faults timed by `SAMPLE`, the rarer of the two is left.
 #[inline(always)]
 pub fn wants_vma_size(t: &Thread) -> bool {
-    t.fault.slow != 0 || t.seq & (SIZE_SAMPLE - 1) == 0
+    t.fault.slow != 0 || t.accounted & (SIZE_SAMPLE - 1) == 1
 }
 
 /// The VMA's range is in the fault.
@@ -173,7 +174,7 @@ fn vma_size(t: &Thread) {
     sizes.faults[bucket] += if f.slow != 0 {
         1
     } else {
-        weight(f).max(u64::from(SIZE_SAMPLE))
+        weight(f).max(SIZE_SAMPLE)
     };
     if f.slow != 0 {
         sizes.wait_ns[bucket] += f.waits.total_ns();

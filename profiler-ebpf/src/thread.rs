@@ -84,7 +84,7 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     t.comm = emit::comm();
     let (minor, major) = faults_of(task);
     (t.first_minor, t.first_major) = (minor, major);
-    (t.counts.minor, t.counts.major) = (minor, major);
+    t.counts.major = major;
     t.accounted = minor.wrapping_add(major);
     t.target = u32::from(target);
     if target {
@@ -135,7 +135,6 @@ fn faults_of(task: *const u8) -> (u64, u64) {
 pub fn account(t: &mut Thread, task: *const u8) -> (u64, u64) {
     let (minor, major) = faults_of(task);
     let (before, majors_before) = (t.accounted, t.counts.major);
-    t.counts.minor = minor;
     t.counts.major = major;
     t.accounted = minor.wrapping_add(major);
     (

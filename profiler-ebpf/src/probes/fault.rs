@@ -201,7 +201,7 @@ impl<M: Mem> World for Hook<M> {
         t.counts.by_path[Path::Interrupted as usize] += 1;
         if let Some(agg) = FAULTS.get_ptr_mut(Path::Interrupted as u32) {
             // SAFETY: this CPU's own copy.
-            unsafe { (*agg).count += 1 };
+            unsafe { (*agg).no_kind += 1 };
         }
         finish::io_waited(t);
     }

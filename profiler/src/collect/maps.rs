@@ -109,7 +109,7 @@ impl Maps {
         for path in Path::ALL {
             let sum = &mut s.faults[*path as usize];
             for cpu in self.faults.get(&(*path as u32), 0)?.iter() {
-                sum.count += cpu.count;
+                sum.count += cpu.no_kind + cpu.by_kind.iter().sum::<u64>();
                 sum.major += cpu.major;
                 add(&mut sum.by_kind, &cpu.by_kind);
                 sum.latency.add_raw(&cpu.latency);
@@ -301,7 +301,10 @@ fn from_raw(t: &thread::Thread) -> Thread {
         comm: text(&t.comm),
         exited: t.exited != 0,
         by_path: c.by_path,
-        minor: c.minor.wrapping_sub(t.first_minor),
+        minor: t
+            .accounted
+            .wrapping_sub(c.major)
+            .wrapping_sub(t.first_minor),
         major: c.major.wrapping_sub(t.first_major),
         sum_ns: c.sum_ns,
         max_ns: c.max_ns,
