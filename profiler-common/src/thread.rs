@@ -107,7 +107,8 @@ pub struct Thread {
     pub tgid: u32,
     pub tid: u32,
     pub comm: [u8; 16],
-    /// Set at `sched_process_exit`; userspace reads the counts once more and deletes the entry.
+    /// 1 from `sched_process_exit` on; userspace makes it 2 when it sees that, and gives the entry back
+    /// when it sees the 2.
     pub exited: u32,
     /// 0: a stranger at a target's address space, whose own faults and locks do not count.
     pub target: u32,

@@ -182,11 +182,11 @@ impl Maps {
         let mut dead = Vec::new();
         let slots: Vec<_> = self.slots.used().collect();
         for (i, t) in slots {
-            if t.exited == 0 {
-                living.insert((t.tgid, t.tid), from_raw(&t));
-            } else {
+            if self.slots.is_gone(i) {
                 self.slots.free(i);
                 dead.push(from_raw(&t));
+            } else {
+                living.insert((t.tgid, t.tid), from_raw(&t));
             }
         }
         let overflow: Vec<_> = self.overflow.iter().filter_map(Result::ok).collect();

@@ -5,11 +5,15 @@ use std::{
     io,
     os::fd::{AsFd as _, AsRawFd as _},
     ptr::{self, NonNull},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use aya::maps::{HashMap, MapData};
 use profiler_common::{config::SLOTS_MAX, thread::Thread};
+
+/// Values of `Thread::exited` beside the kernel side's 1.
+const RUNNING: u32 = 0;
+const GONE: u32 = 2;
 
 pub struct Slots {
     claims: HashMap<MapData, u32, u64>,
@@ -54,6 +58,21 @@ impl Slots {
             .filter(|i| self.owner(*i).load(Ordering::Acquire) != 0)
             // SAFETY: inside the mapping; a `Thread` is made of integers only.
             .map(|i| (i, unsafe { self.base.add(i).as_ptr().read_volatile() }))
+    }
+
+    /// Whether its thread had exited when this was last asked. From 6.16 on the exit is told before the
+    /// thread lets go of its address space, so at first sight it may still be at work.
+    pub fn is_gone(&mut self, i: usize) -> bool {
+        // SAFETY: inside the mapping, aligned; the kernel side writes it once, at the exit.
+        let exited = unsafe { AtomicU32::from_ptr(&raw mut (*self.base.add(i).as_ptr()).exited) };
+        match exited.load(Ordering::Acquire) {
+            RUNNING => false,
+            GONE => true,
+            _ => {
+                exited.store(GONE, Ordering::Release);
+                false
+            }
+        }
     }
 
     /// Gives a dead thread's entry back, all zero, its owner last, and then the claim to it.
