@@ -11,6 +11,8 @@ pub struct Mapping {
 
 // SAFETY: plain memory; the scenarios give each thread a part of its own.
 unsafe impl Sync for Mapping {}
+// SAFETY: any thread may unmap it.
+unsafe impl Send for Mapping {}
 
 impl Mapping {
     /// Private and anonymous, untouched, and with huge pages off: one fault per page.

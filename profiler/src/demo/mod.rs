@@ -5,8 +5,12 @@
 //! A scenario is one file, one line in `Scenario` and one in `run`.
 
 mod anatomy;
+mod call;
+mod crew;
 mod file;
+mod freeze;
 mod memory;
+mod mount;
 mod slow;
 mod storm;
 mod swap;
@@ -51,6 +55,10 @@ pub enum Scenario {
         #[arg(long, default_value = "20ms", value_name = "TIME", value_parser = crate::cli::duration)]
         delay: Duration,
     },
+    /// A write fault hangs on a frozen file system, with its VMA locked; others queue up behind it (root)
+    Freeze(freeze::Args),
+    /// The same with the hanging thread at nice 19 and the first in the queue at a real-time priority
+    Inversion(freeze::Inversion),
     /// Pages are swapped out to an area of our own (root), and faulted back one by one
     Swap(swap::Args),
     /// Writes to pages shared with a forked process: each is copied
@@ -80,6 +88,8 @@ pub fn run(scenario: &Scenario) -> Result<ExitCode> {
         Scenario::Userfault { pages, delay } => {
             serde_json::to_string(&userfault::run(*pages, *delay)?)
         }
+        Scenario::Freeze(args) => serde_json::to_string(&freeze::run(args)?),
+        Scenario::Inversion(args) => serde_json::to_string(&freeze::invert(args)?),
         Scenario::Swap(args) => serde_json::to_string(&swap::run(args)?),
         Scenario::Cow(Pages { pages }) => serde_json::to_string(&anatomy::cow(*pages)?),
         Scenario::Thp { pages } => serde_json::to_string(&anatomy::thp(*pages)?),
@@ -109,6 +119,19 @@ impl Answer {
     fn ns(&self) -> u64 {
         self.answered_ns - self.asked_ns
     }
+}
+
+/// Returns at once if that moment is past.
+fn sleep_until(ns: u64) {
+    let until = libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as _,
+        tv_nsec: (ns % 1_000_000_000) as _,
+    };
+    let (clock, flags) = (libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME);
+    // SAFETY: a valid pointer; with an absolute time nothing is written.
+    while unsafe { libc::clock_nanosleep(clock, flags, &raw const until, std::ptr::null_mut()) }
+        == libc::EINTR
+    {}
 }
 
 /// CLOCK_MONOTONIC, which all processes share.

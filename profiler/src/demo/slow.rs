@@ -5,13 +5,10 @@
 //! namespace of ours alone: nobody else meets it, and it goes with the last of the two processes.
 
 use std::{
-    ffi::{CString, OsStr},
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _, Write as _},
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -25,7 +22,12 @@ use fuser::{
     SessionACL,
 };
 
-use super::{Answer, memory::page_size, now_ns};
+use super::{
+    Answer,
+    memory::page_size,
+    mount::{detach, mount, private},
+    now_ns,
+};
 
 const NAME: &str = "slow";
 const FILE: INodeNo = INodeNo(2);
@@ -42,11 +44,7 @@ impl Server {
     /// A file of so many bytes, none of them in the page cache.
     pub fn start(len: u64, delay: Duration) -> Result<(Self, File)> {
         let root = "the built-in slow storage needs root; name a file on slow storage with --path";
-        // SAFETY: no pointers.
-        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-            return Err(io::Error::last_os_error()).context(root);
-        }
-        mount("none", "/", "", libc::MS_REC | libc::MS_PRIVATE, "").context(root)?;
+        private().context(root)?;
         // Over the folder for temporary files: nothing has to be made, nor removed.
         let at = std::env::temp_dir();
         let device = File::options()
@@ -59,7 +57,7 @@ impl Server {
             device.as_raw_fd()
         );
         let flags = libc::MS_NOSUID | libc::MS_NODEV;
-        mount("vmascope", &at.to_string_lossy(), "fuse", flags, &data)
+        mount("vmascope", &at, "fuse", flags, &data)
             .with_context(|| format!("cannot mount over {}", at.display()))?;
         let mut ends = [0; 2];
         // SAFETY: room for two descriptors.
@@ -88,50 +86,23 @@ impl Server {
 
     /// Ends the server. Its file must be closed and unmapped before.
     pub fn stop(mut self) -> Result<Vec<Answer>> {
-        self.unmount();
+        detach(&self.at);
         let mut text = Vec::new();
         self.log
             .read_to_end(&mut text)
             .context("cannot read the log of the built-in storage")?;
         serde_json::from_slice(&text).context("the built-in storage left no log")
     }
-
-    fn unmount(&self) {
-        if let Ok(at) = CString::new(self.at.as_os_str().as_bytes()) {
-            // SAFETY: a NUL-terminated path. Failure means that it is unmounted already.
-            unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
-        }
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.unmount();
+        detach(&self.at);
         // SAFETY: our own child, which nobody else waits for; it may have ended.
         unsafe {
             libc::kill(self.pid, libc::SIGTERM);
             libc::waitpid(self.pid, std::ptr::null_mut(), 0);
         }
-    }
-}
-
-fn mount(source: &str, target: &str, kind: &str, flags: u64, data: &str) -> io::Result<()> {
-    let text = |text: &str| CString::new(text).map_err(io::Error::other);
-    let (source, target, kind, data) = (text(source)?, text(target)?, text(kind)?, text(data)?);
-    // SAFETY: NUL-terminated strings that outlive the call.
-    let done = unsafe {
-        libc::mount(
-            source.as_ptr(),
-            target.as_ptr(),
-            kind.as_ptr(),
-            flags as _,
-            data.as_ptr().cast(),
-        )
-    };
-    if done == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
     }
 }
 
