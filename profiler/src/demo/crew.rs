@@ -27,16 +27,22 @@ const WAKE: Duration = Duration::from_micros(200);
 
 pub struct Member {
     pub name: String,
-    pub role: &'static str,
     pub priority: Priority,
     /// In the order of their moments.
     pub steps: Vec<Step>,
 }
 
-/// A call, and how long after the start.
+/// A call, what it is there for, and how long after the start.
 pub struct Step {
-    pub after: Duration,
-    pub call: Call,
+    role: &'static str,
+    after: Duration,
+    call: Call,
+}
+
+impl Step {
+    pub fn new(role: &'static str, after: Duration, call: Call) -> Self {
+        Self { role, after, call }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -63,12 +69,6 @@ pub struct Row {
     pub len: u64,
 }
 
-impl Row {
-    pub fn ns(&self) -> u64 {
-        self.end_ns - self.start_ns
-    }
-}
-
 pub struct Crew {
     /// For ever: the threads are still there when the process ends.
     shared: &'static Shared,
@@ -78,8 +78,8 @@ pub struct Crew {
 /// What is known of a thread beforehand.
 struct Told {
     name: String,
-    role: &'static str,
-    calls: Vec<(&'static str, usize)>,
+    /// Role, name, length.
+    calls: Vec<(&'static str, &'static str, usize)>,
 }
 
 struct Shared {
@@ -127,8 +127,9 @@ impl Crew {
             let calls = member.steps.iter();
             told.push(Told {
                 name: member.name.clone(),
-                role: member.role,
-                calls: calls.map(|s| (s.call.name(), s.call.len())).collect(),
+                calls: calls
+                    .map(|step| (step.role, step.call.name(), step.call.len()))
+                    .collect(),
             });
             thread::Builder::new()
                 .name(member.name.clone())
@@ -164,10 +165,10 @@ impl Crew {
         self.wait_for(&self.shared.done, patience)?;
         let mut rows = Vec::new();
         for (slot, told) in self.shared.slots.iter().zip(&self.told) {
-            for (times, (call, len)) in slot.times.iter().zip(&told.calls) {
+            for (times, (role, call, len)) in slot.times.iter().zip(&told.calls) {
                 rows.push(Row {
                     name: told.name.clone(),
-                    role: told.role,
+                    role,
                     tid: slot.tid.load(Ordering::Acquire),
                     policy: slot.policy.load(Ordering::Acquire),
                     nice: slot.nice.load(Ordering::Acquire),
@@ -318,9 +319,8 @@ fn set_priority(slot: &Slot, priority: Priority) -> Result<()> {
 pub fn one(name: impl Into<String>, role: &'static str, after: Duration, call: Call) -> Member {
     Member {
         name: name.into(),
-        role,
         priority: Priority::Inherited,
-        steps: vec![Step { after, call }],
+        steps: vec![Step::new(role, after, call)],
     }
 }
 
@@ -351,10 +351,8 @@ mod tests {
             ),
             one("crew-map", "map", Duration::ZERO, Call::Map(page)),
         ];
-        members[2].steps.push(Step {
-            after: later,
-            call: Call::Unmap,
-        });
+        let unmap = Step::new("map", later, Call::Unmap);
+        members[2].steps.push(unmap);
         let crew = Crew::assemble(members).unwrap();
         let start = crew.start();
         let rows = crew.finish(Duration::from_secs(20)).unwrap();

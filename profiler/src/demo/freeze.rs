@@ -159,21 +159,14 @@ fn members(args: &Args, memory: &Arc<Mapping>, a: Priority, b: Priority) -> Vec<
     // All of them after D, and well before the thaw.
     let gap = GAP.min(tenth * 4 / args.waiters.max(1) as u32);
     for i in 0..args.waiters {
-        let (mut steps, after) = (Vec::new(), gap * i as u32);
-        steps.push(Step {
-            after: tenth * 4 + after,
-            call: Call::Map(page),
-        });
+        let after = gap * i as u32;
+        let map = Step::new("convoy", tenth * 4 + after, Call::Map(page));
         // Apart from each other, and when the queue has dissolved.
-        steps.push(Step {
-            after: args.delay * 3 / 2 + after,
-            call: Call::Unmap,
-        });
+        let unmap = Step::new("convoy", args.delay * 3 / 2 + after, Call::Unmap);
         members.push(Member {
             name: format!("vma-convoy-{i:02}"),
-            role: "convoy",
             priority: Priority::Inherited,
-            steps,
+            steps: vec![map, unmap],
         });
     }
     members

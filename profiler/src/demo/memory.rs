@@ -22,6 +22,7 @@ impl Mapping {
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             -1,
+            0,
         )?;
         // A kernel without huge pages says EINVAL, which is as good.
         mapping.advise(libc::MADV_NOHUGEPAGE).ok();
@@ -30,12 +31,19 @@ impl Mapping {
 
     /// A file, shared with all who map it.
     pub fn file(file: &File, len: usize, protection: i32) -> Result<Self> {
-        Self::map(len, protection, libc::MAP_SHARED, file.as_raw_fd())
+        Self::map(len, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
     }
 
-    fn map(len: usize, protection: i32, flags: i32, fd: i32) -> Result<Self> {
+    /// A part of a file, of our own once it is written to: it may become writable, whoever opened it.
+    pub fn private_file(file: &File, offset: usize, len: usize) -> Result<Self> {
+        let (protection, flags) = (libc::PROT_READ, libc::MAP_PRIVATE);
+        Self::map(len, protection, flags, file.as_raw_fd(), offset)
+    }
+
+    fn map(len: usize, protection: i32, flags: i32, fd: i32, offset: usize) -> Result<Self> {
+        let offset = libc::off_t::try_from(offset).context("a file has no such offset")?;
         // SAFETY: a fresh mapping at an address the kernel chooses.
-        let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, 0) };
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, fd, offset) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error())
                 .with_context(|| format!("cannot map {len} bytes: ask for fewer pages"));

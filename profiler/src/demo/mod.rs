@@ -6,8 +6,10 @@
 
 mod anatomy;
 mod call;
+mod conflict;
 mod crew;
 mod file;
+mod fork;
 mod freeze;
 mod memory;
 mod mount;
@@ -59,6 +61,10 @@ pub enum Scenario {
     Freeze(freeze::Args),
     /// The same with the hanging thread at nice 19 and the first in the queue at a real-time priority
     Inversion(freeze::Inversion),
+    /// Writers hit the VMA of a fault that waits for slow storage, others hit VMAs of their own (root)
+    Conflict(conflict::Args),
+    /// A fork while threads wait for slow storage, each in a VMA of its own (root)
+    Fork(fork::Args),
     /// Pages are swapped out to an area of our own (root), and faulted back one by one
     Swap(swap::Args),
     /// Writes to pages shared with a forked process: each is copied
@@ -90,6 +96,8 @@ pub fn run(scenario: &Scenario) -> Result<ExitCode> {
         }
         Scenario::Freeze(args) => serde_json::to_string(&freeze::run(args)?),
         Scenario::Inversion(args) => serde_json::to_string(&freeze::invert(args)?),
+        Scenario::Conflict(args) => serde_json::to_string(&conflict::run(args)?),
+        Scenario::Fork(args) => serde_json::to_string(&fork::run(args)?),
         Scenario::Swap(args) => serde_json::to_string(&swap::run(args)?),
         Scenario::Cow(Pages { pages }) => serde_json::to_string(&anatomy::cow(*pages)?),
         Scenario::Thp { pages } => serde_json::to_string(&anatomy::thp(*pages)?),

@@ -1,6 +1,7 @@
-//! Storage that answers late and logs what it was asked: a FUSE server with one file.
+//! Storage that answers late and logs what it was asked: a FUSE server with one file, or two.
 //!
-//! In: the size of the file and the delay. Out: the open file, and in the end a log. The server is
+//! In: the size of the file and the delay. Out: the open file, and in the end a log. The second file
+//! is a latch: one page with a delay of its own, to keep `mmap_lock` held for so long. The server is
 //! a process of its own, so that no thread that faults serves itself. The mount is in a mount
 //! namespace of ours alone: nobody else meets it, and it goes with the last of the two processes.
 
@@ -8,7 +9,10 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Read as _, Write as _},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -17,9 +21,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use fuser::{
-    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, Request, Session,
-    SessionACL,
+    Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen,
+    Request, Session, SessionACL,
 };
 
 use super::{
@@ -31,6 +35,10 @@ use super::{
 
 const NAME: &str = "slow";
 const FILE: INodeNo = INodeNo(2);
+const LATCH_NAME: &str = "latch";
+const LATCH: INodeNo = INodeNo(3);
+/// Requests at one time; the kernel's own limit is a dozen.
+const BACKGROUND: u16 = 1024;
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 
 /// The server, as the process that asks sees it.
@@ -43,6 +51,11 @@ pub struct Server {
 impl Server {
     /// A file of so many bytes, none of them in the page cache.
     pub fn start(len: u64, delay: Duration) -> Result<(Self, File)> {
+        Self::with_latch(len, delay, delay)
+    }
+
+    /// The same, with a delay for the latch.
+    pub fn with_latch(len: u64, delay: Duration, latch: Duration) -> Result<(Self, File)> {
         let root = "the built-in slow storage needs root; name a file on slow storage with --path";
         private().context(root)?;
         // Over the folder for temporary files: nothing has to be made, nor removed.
@@ -71,7 +84,7 @@ impl Server {
             -1 => return Err(io::Error::last_os_error()).context("cannot fork"),
             0 => {
                 drop(log);
-                let code = i32::from(serve(device, len, delay, tell).is_err());
+                let code = i32::from(serve(device, len, [delay, latch], tell).is_err());
                 // SAFETY: ends the process, without the parent's clean-up.
                 unsafe { libc::_exit(code) }
             }
@@ -82,6 +95,19 @@ impl Server {
         let server = Self { pid, log, at };
         let file = File::open(server.at.join(NAME)).context("the built-in storage does not answer");
         Ok((server, file?))
+    }
+
+    /// The latch, opened in two ways. From a read-ahead by the first until its answer, the page is
+    /// locked; a private mapping of the second throws the cached pages away, and waits for that
+    /// page with `mmap_lock` held for write.
+    pub fn latch(&self) -> Result<(File, File)> {
+        let open = |flags: i32| {
+            let mut options = File::options();
+            let file = options.read(true).custom_flags(flags);
+            let file = file.open(self.at.join(LATCH_NAME));
+            file.context("the built-in storage does not answer")
+        };
+        Ok((open(0)?, open(DIRECT)?))
     }
 
     /// Ends the server. Its file must be closed and unmapped before.
@@ -107,13 +133,14 @@ impl Drop for Server {
 }
 
 /// The server's process: until the file system is unmounted.
-fn serve(device: File, len: u64, delay: Duration, mut tell: File) -> Result<()> {
+fn serve(device: File, len: u64, [delay, latch]: [Duration; 2], mut tell: File) -> Result<()> {
     // SAFETY: a number; without the faulting process there is nothing to serve.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
     let log = Arc::new(Mutex::new(Vec::new()));
     let slow = Slow {
         len,
         delay,
+        latch,
         log: Arc::clone(&log),
     };
     Session::from_fd(slow, device.into(), SessionACL::All, Config::default())?.run()?;
@@ -125,14 +152,20 @@ fn serve(device: File, len: u64, delay: Duration, mut tell: File) -> Result<()> 
 struct Slow {
     len: u64,
     delay: Duration,
+    latch: Duration,
     log: Arc<Mutex<Vec<Answer>>>,
 }
+
+/// Says to the server, by open(2), that the file is to be used without its cached pages. O_DIRECT
+/// itself the kernel would act on.
+const DIRECT: i32 = libc::O_SYNC;
 
 impl Slow {
     fn attributes(&self, inode: INodeNo) -> Option<FileAttr> {
         let (kind, perm, size) = match inode {
             INodeNo::ROOT => (FileType::Directory, 0o555, 0),
             FILE => (FileType::RegularFile, 0o444, self.len),
+            LATCH => (FileType::RegularFile, 0o444, page_size() as u64),
             _ => return None,
         };
         Some(FileAttr {
@@ -161,16 +194,28 @@ impl Filesystem for Slow {
         // another way waits outside of `io_schedule`, where nobody takes it for I/O.
         config.set_max_readahead(page_size() as u32).ok();
         config.add_capabilities(InitFlags::FUSE_ASYNC_READ).ok();
+        config.set_max_background(BACKGROUND).ok();
         Ok(())
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.attributes(FILE) {
-            Some(file) if parent == INodeNo::ROOT && name == NAME => {
+        let files = [(NAME, FILE), (LATCH_NAME, LATCH)];
+        let file = files.into_iter().find(|(known, _)| *known == name);
+        match file.and_then(|(_, inode)| self.attributes(inode)) {
+            Some(file) if parent == INodeNo::ROOT => {
                 reply.entry(&FOREVER, &file, Generation(0));
             }
             _ => reply.error(Errno::ENOENT),
         }
+    }
+
+    /// What is cached stays: to throw it away means to wait for pages that are being read.
+    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let mut how = FopenFlags::FOPEN_KEEP_CACHE;
+        if inode == LATCH && flags.0 & DIRECT == DIRECT {
+            how |= FopenFlags::FOPEN_DIRECT_IO;
+        }
+        reply.opened(FileHandle(0), how);
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -184,7 +229,7 @@ impl Filesystem for Slow {
     fn read(
         &self,
         _: &Request,
-        _: INodeNo,
+        inode: INodeNo,
         _: FileHandle,
         offset: u64,
         size: u32,
@@ -193,20 +238,25 @@ impl Filesystem for Slow {
         reply: ReplyData,
     ) {
         let asked_ns = now_ns();
-        let len = u64::from(size).min(self.len.saturating_sub(offset));
-        let (delay, log) = (self.delay, Arc::clone(&self.log));
+        let (size_of_file, delay) = match inode {
+            LATCH => (page_size() as u64, self.latch),
+            _ => (self.len, self.delay),
+        };
+        let len = u64::from(size).min(size_of_file.saturating_sub(offset));
+        let log = (inode == FILE).then(|| Arc::clone(&self.log));
         thread::spawn(move || {
             thread::sleep(delay);
             let bytes = vec![b'v'; len as usize];
             // Before the answer: after it, the log may already have been asked for.
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.push(Answer {
-                at: offset,
-                len,
-                asked_ns,
-                answered_ns: now_ns(),
-            });
-            drop(log);
+            if let Some(log) = log {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push(Answer {
+                    at: offset,
+                    len,
+                    asked_ns,
+                    answered_ns: now_ns(),
+                });
+            }
             reply.data(&bytes);
         });
     }
