@@ -13,8 +13,11 @@ mod fork;
 mod freeze;
 mod memory;
 mod mount;
+mod reader;
 mod slow;
+mod stay;
 mod storm;
+mod stress;
 mod swap;
 mod touch;
 mod userfault;
@@ -65,6 +68,14 @@ pub enum Scenario {
     Conflict(conflict::Args),
     /// A fork while threads wait for slow storage, each in a VMA of its own (root)
     Fork(fork::Args),
+    /// Another process reads the smaps of a busy one, over and over
+    Reader {
+        /// How long
+        #[arg(long, default_value = "3s", value_name = "TIME", value_parser = crate::cli::duration)]
+        duration: Duration,
+    },
+    /// Threads do everything at random that faults, maps and locks, on memory of their own and shared
+    Stress(stress::Args),
     /// Pages are swapped out to an area of our own (root), and faulted back one by one
     Swap(swap::Args),
     /// Writes to pages shared with a forked process: each is copied
@@ -98,6 +109,8 @@ pub fn run(scenario: &Scenario) -> Result<ExitCode> {
         Scenario::Inversion(args) => serde_json::to_string(&freeze::invert(args)?),
         Scenario::Conflict(args) => serde_json::to_string(&conflict::run(args)?),
         Scenario::Fork(args) => serde_json::to_string(&fork::run(args)?),
+        Scenario::Reader { duration } => serde_json::to_string(&reader::run(*duration)?),
+        Scenario::Stress(args) => serde_json::to_string(&stress::run(args)?),
         Scenario::Swap(args) => serde_json::to_string(&swap::run(args)?),
         Scenario::Cow(Pages { pages }) => serde_json::to_string(&anatomy::cow(*pages)?),
         Scenario::Thp { pages } => serde_json::to_string(&anatomy::thp(*pages)?),

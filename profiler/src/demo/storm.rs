@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::{
     Faults, faults_of_thread,
     memory::{Mapping, page_size},
+    stay::stay,
     tid,
 };
 
@@ -202,25 +203,13 @@ fn live(shared: &'static Shared, index: usize) {
     {
         *failed = Some(e);
     }
-    leave(shared, slot);
-}
-
-/// Reads the thread's faults and stays in the kernel: a thread that returned would run the
-/// runtime's own clean-up, and its faults would come after the reading. The first round brings in
-/// the code and the stack that the second, which counts, needs.
-fn leave(shared: &Shared, slot: &Slot) -> ! {
-    let mut practice = true;
-    loop {
-        let Faults { minor, major } = faults_of_thread();
+    stay(|Faults { minor, major }, practice| {
         slot.minor.store(minor, Ordering::Release);
         slot.major.store(major, Ordering::Release);
         shared
             .done
             .fetch_add(usize::from(!practice), Ordering::AcqRel);
-        // SAFETY: no descriptors; a sleep of no time, then one that only the process's end ends.
-        while unsafe { libc::poll(std::ptr::null_mut(), 0, if practice { 0 } else { -1 }) } != 0 {}
-        practice = false;
-    }
+    });
 }
 
 /// At least one round, however late the thread came to run.
