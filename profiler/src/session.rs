@@ -4,10 +4,12 @@
 use std::{
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use aya::{Btf, maps::RingBuf};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::{
     collect::{Batch, Maps, Ring},
@@ -165,6 +167,11 @@ impl Live {
     /// Everything counted since arming.
     pub fn snapshot(&mut self) -> Result<Snapshot, SessionError> {
         Ok(self.maps.snapshot(self.ring.received())?)
+    }
+
+    /// Told when events pile up: they are to be taken now.
+    pub fn call(&self) -> Arc<Notify> {
+        self.ring.call()
     }
 
     /// Events since the last call.

@@ -1,11 +1,11 @@
-//! Drains the ring buffer on a plain thread. In: records. Out: batches of events over a bounded
-//! channel; when its reader is slow the ring fills and the kernel side counts what finds no room.
+//! Drains the ring buffer on a plain thread. In: records. Out: batches of events in a bounded
+//! queue; when its reader is slow the ring fills and the kernel side counts what finds no room.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -17,6 +17,7 @@ use profiler_common::{
     thread::Holder,
     words::{FallbackReason, FolioState, HeldWait, Kind, Mode, Op, Path, RetryReason},
 };
+use tokio::sync::Notify;
 
 use super::text;
 use crate::model::{FaultEvent, HolderInfo, WaitEvent};
@@ -25,7 +26,11 @@ use crate::model::{FaultEvent, HolderInfo, WaitEvent};
 /// 800 000 records a second.
 const PERIOD: Duration = Duration::from_millis(25);
 const BATCH: usize = 4096;
-const BATCHES: usize = 16;
+/// How far the reader may fall behind: 100 000 events are half a second of 200 000 a second, and
+/// some 30 MB, which only such a burst ever takes.
+const BATCHES: usize = 24;
+/// Full batches for which the reader is called at once.
+const CALL_AT: usize = 2;
 
 #[derive(Default)]
 pub struct Batch {
@@ -46,36 +51,46 @@ impl Batch {
 }
 
 pub struct Ring {
-    batches: Receiver<Batch>,
-    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     received: u64,
 }
 
+#[derive(Default)]
+struct Shared {
+    /// All but the last are full.
+    queue: Mutex<VecDeque<Batch>>,
+    stop: AtomicBool,
+    call: Arc<Notify>,
+}
+
 impl Ring {
     pub fn spawn(ring: RingBuf<MapData>) -> std::io::Result<Self> {
-        let (sender, batches) = sync_channel(BATCHES);
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
+        let shared = Arc::<Shared>::default();
+        let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("vmascope-ring".into())
-            .spawn(move || drain(ring, &sender, &stopped))?;
+            .spawn(move || drain(ring, &theirs))?;
         Ok(Self {
-            batches,
-            stop,
+            shared,
             thread: Some(thread),
             received: 0,
         })
     }
 
+    /// Told whenever events should be taken before they become too many.
+    pub fn call(&self) -> Arc<Notify> {
+        Arc::clone(&self.shared.call)
+    }
+
     /// What has come in since the last call.
     pub fn take(&mut self) -> Vec<Batch> {
-        let taken: Vec<Batch> = self.batches.try_iter().collect();
+        let taken = std::mem::take(&mut *self.shared.queue());
         self.received += taken
             .iter()
             .map(|b| b.len() as u64 + b.unknown)
             .sum::<u64>();
-        taken
+        taken.into()
     }
 
     pub fn received(&self) -> u64 {
@@ -84,36 +99,61 @@ impl Ring {
 
     /// Drains what is left and ends the thread.
     pub fn finish(&mut self) -> Vec<Batch> {
-        self.stop.store(true, Ordering::Release);
-        let mut rest = Vec::new();
+        self.shared.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            while !thread.is_finished() {
-                rest.extend(self.take());
-                std::thread::sleep(Duration::from_millis(1));
-            }
             let _ = thread.join();
         }
-        rest.extend(self.take());
-        rest
+        self.take()
     }
 }
 
-fn drain(mut ring: RingBuf<MapData>, out: &SyncSender<Batch>, stop: &AtomicBool) {
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+    }
+}
+
+impl Shared {
+    /// Every change leaves the queue whole, so a panic beside it does no harm.
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Batch>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The batch to go on with; `None` while there is no room.
+    fn open(&self) -> Option<Batch> {
+        let mut queue = self.queue();
+        match queue.back() {
+            Some(batch) if batch.len() < BATCH => queue.pop_back(),
+            _ => (queue.len() < BATCHES).then(Batch::default),
+        }
+    }
+
+    /// Whether it is full.
+    fn close(&self, batch: Batch) -> bool {
+        let full = batch.len() >= BATCH;
+        if !batch.is_empty() || batch.unknown > 0 {
+            let mut queue = self.queue();
+            queue.push_back(batch);
+            if full && queue.len() >= CALL_AT {
+                self.call.notify_one();
+            }
+        }
+        full
+    }
+}
+
+fn drain(mut ring: RingBuf<MapData>, shared: &Shared) {
     loop {
         // Read before draining, so that nothing submitted before `stop` is left behind.
-        let last = stop.load(Ordering::Acquire);
-        loop {
-            let mut batch = Batch::default();
+        let last = shared.stop.load(Ordering::Acquire);
+        // The rest, at most a full ring, is taken whether there is room or not.
+        while let Some(mut batch) = shared.open().or_else(|| last.then(Batch::default)) {
             while batch.len() < BATCH
                 && let Some(item) = ring.next()
             {
                 decode(&item, &mut batch);
             }
-            let more = batch.len() == BATCH;
-            if (!batch.is_empty() || batch.unknown > 0) && out.send(batch).is_err() {
-                return;
-            }
-            if !more {
+            if !shared.close(batch) {
                 break;
             }
         }
@@ -231,5 +271,47 @@ mod tests {
         decode(&[1, 0, 0, 0], &mut batch);
         decode(&[9; 256], &mut batch);
         assert_eq!((batch.len(), batch.unknown), (0, 3));
+    }
+
+    #[test]
+    fn the_queue_keeps_order_calls_in_time_and_is_bounded() {
+        let shared = Shared::default();
+        let called = || {
+            let call = shared.call.notified();
+            tokio::pin!(call);
+            call.enable()
+        };
+        let record = |tid| {
+            // SAFETY: a record is made of integers only.
+            let mut r: FaultRecord = unsafe { std::mem::zeroed() };
+            r.who.tid = tid;
+            fault(&r).unwrap()
+        };
+        let mut tid = 0;
+        let mut put = |n: usize| {
+            let mut batch = shared.open()?;
+            for _ in 0..n.min(BATCH - batch.len()) {
+                batch.faults.push(record(tid));
+                tid += 1;
+            }
+            Some(shared.close(batch))
+        };
+        // Two halves of a batch, then a whole one.
+        assert_eq!(put(BATCH / 2), Some(false));
+        assert_eq!(put(BATCH), Some(true));
+        assert!(!called());
+        assert_eq!(put(BATCH), Some(true));
+        assert!(called());
+        assert_eq!(put(1), Some(false));
+        let taken: Vec<Batch> = std::mem::take(&mut *shared.queue()).into();
+        let tids: Vec<u32> = taken
+            .iter()
+            .flat_map(|b| b.faults.iter().map(|f| f.tid))
+            .collect();
+        assert_eq!(tids, (0..2 * BATCH as u32 + 1).collect::<Vec<_>>());
+        for _ in 0..BATCHES {
+            assert_eq!(put(BATCH), Some(true));
+        }
+        assert_eq!(put(1), None);
     }
 }

@@ -62,6 +62,7 @@ async fn run(
 ) -> Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let call = live.call();
     let mut child = child.map(Held::release);
     let start = Instant::now();
     let mut polls = interval_at(start + interval, interval);
@@ -78,6 +79,7 @@ async fn run(
         tokio::select! {
             _ = polls.tick() => keep.interval(&live.snapshot()?)?,
             _ = drains.tick() => live.events().iter().try_for_each(|b| keep.events(b))?,
+            () = call.notified() => live.events().iter().try_for_each(|b| keep.events(b))?,
             ended = ended(&mut child) => {
                 status = Some(ended);
                 break;
