@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use aya::{Btf, maps::RingBuf};
+use aya::maps::RingBuf;
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -73,15 +73,9 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
             why: other.to_string(),
         },
     })?);
-    let kernel_btf = Btf::parse(facts.btf_bytes(), aya::Endianness::default()).map_err(|e| {
-        SessionError::BadBtf {
-            path: path.into(),
-            why: e.to_string(),
-        }
-    })?;
-    let mut loaded = loader::load(&facts, &kernel_btf, &asked.request)?;
+    let mut loaded = loader::load(&facts, &asked.request)?;
     let session = describe(asked, &facts, &loaded);
-    drop((facts, kernel_btf));
+    drop(facts);
     give_back();
     let maps = Maps::take(&mut loaded.ebpf)?;
     let ring = Ring::spawn(RingBuf::try_from(crate::collect::taken(

@@ -42,6 +42,7 @@ mod kind {
 }
 
 const MAGIC: u16 = 0xeb9f;
+const HEADER: usize = 24;
 const TYPE_HEADER: usize = 12;
 /// Typedefs and anonymous members nest a few levels in real kernels; a loop in a broken file ends here.
 const MAX_DEPTH: usize = 32;
@@ -107,11 +108,6 @@ impl Btf {
         Ok(btf)
     }
 
-    /// The file as it was read.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     fn index(&mut self) -> Result<(), BtfError> {
         let mut at = self.types.start;
         while at < self.types.end {
@@ -169,13 +165,65 @@ impl Btf {
     }
 
     fn find(&self, group: u32, name: &str) -> Option<Type> {
+        self.by_id(self.find_id(group, name)?)
+    }
+
+    fn find_id(&self, group: u32, name: &str) -> Option<u32> {
         let hash = hash_of(group, name.as_bytes());
         let first = self.named.partition_point(|(h, _)| *h < hash);
+        let is = |id| {
+            self.by_id(id).is_some_and(|t| {
+                group_of(t.kind) == group && self.string(t.name) == name.as_bytes()
+            })
+        };
         self.named[first..]
             .iter()
             .take_while(|(h, _)| *h == hash)
-            .filter_map(|(_, id)| self.by_id(*id))
-            .find(|t| group_of(t.kind) == group && self.string(t.name) == name.as_bytes())
+            .map(|(_, id)| *id)
+            .find(|id| is(*id))
+    }
+
+    /// BTF in which these functions and tracepoints have the ids they have here, and nothing else
+    /// is told: whoever only looks ids up need not read all of a kernel's types.
+    pub fn only<'a>(
+        &self,
+        functions: impl Iterator<Item = &'a str>,
+        tracepoints: impl Iterator<Item = &'a str>,
+    ) -> Vec<u8> {
+        let functions = functions.map(|f| (kind::FUNC, f.to_owned()));
+        let tracepoints = tracepoints.map(|t| (kind::TYPEDEF, typedef_of(t)));
+        let mut hooks: Vec<(u32, u32, String)> = functions
+            .chain(tracepoints)
+            .filter_map(|(kind, name)| Some((self.find_id(kind, &name)?, kind, name)))
+            .collect();
+        hooks.sort_unstable();
+        hooks.dedup();
+        let last = hooks.last().map_or(0, |(id, ..)| *id as usize);
+        let (mut types, mut strings) = (Vec::with_capacity(last * TYPE_HEADER), vec![0]);
+        let mut push = |name: usize, kind: u32| {
+            for word in [name as u32, kind << 24, 0] {
+                types.extend_from_slice(&word.to_le_bytes());
+            }
+        };
+        let mut next = 1;
+        for (id, kind, name) in hooks {
+            // `void *` stands for all that is left out.
+            (next..id).for_each(|_| push(0, kind::PTR));
+            push(strings.len(), kind);
+            strings.extend_from_slice(name.as_bytes());
+            strings.push(0);
+            next = id + 1;
+        }
+        let mut bytes = Vec::with_capacity(HEADER + types.len() + strings.len());
+        bytes.extend_from_slice(&MAGIC.to_le_bytes());
+        // Version 1, no flags.
+        bytes.extend_from_slice(&[1, 0]);
+        for word in [HEADER, 0, types.len(), types.len(), strings.len()] {
+            bytes.extend_from_slice(&(word as u32).to_le_bytes());
+        }
+        bytes.append(&mut types);
+        bytes.append(&mut strings);
+        bytes
     }
 
     /// The type behind typedefs and qualifiers.
@@ -247,7 +295,7 @@ impl Btf {
     /// How many arguments a tracepoint passes; `None` if there is no such tracepoint.
     pub fn tracepoint_args(&self, tracepoint: &str) -> Option<usize> {
         // typedef void (*btf_trace_NAME)(void *data, ...): the first parameter is not an argument.
-        let t = self.find(kind::TYPEDEF, &format!("btf_trace_{tracepoint}"))?;
+        let t = self.find(kind::TYPEDEF, &typedef_of(tracepoint))?;
         let pointer = self.by_id(t.size_or_type)?;
         if pointer.kind != kind::PTR {
             return None;
@@ -263,6 +311,10 @@ impl Btf {
         let t = self.resolve(id)?;
         Some(String::from_utf8_lossy(self.string(t.name)).into_owned())
     }
+}
+
+fn typedef_of(tracepoint: &str) -> String {
+    format!("btf_trace_{tracepoint}")
 }
 
 /// Both widths of enum are found alike.
@@ -315,6 +367,29 @@ mod tests {
         assert_eq!(btf.params("handle_mm_fault"), Some(4));
         assert_eq!(btf.tracepoint_args("sched_switch"), Some(4));
         assert_eq!(btf.tracepoint_args("no_such_tracepoint"), None);
+    }
+
+    #[test]
+    fn what_is_left_of_it_has_the_ids_of_the_whole() {
+        let Some(btf) = host() else {
+            eprintln!("skipped: this kernel has no BTF");
+            return;
+        };
+        let functions = ["io_schedule", "handle_mm_fault", "no_such_function"];
+        let tracepoints = ["sched_switch", "sched_switch"];
+        let some = btf.only(functions.into_iter(), tracepoints.into_iter());
+        let some = Btf::parse(some).unwrap();
+        for (group, name) in [
+            (kind::FUNC, "io_schedule"),
+            (kind::FUNC, "handle_mm_fault"),
+            (kind::FUNC, "no_such_function"),
+            (kind::FUNC, "do_exit"),
+            (kind::TYPEDEF, "btf_trace_sched_switch"),
+        ] {
+            let whole = btf.find_id(group, name).filter(|_| name != "do_exit");
+            assert_eq!(some.find_id(group, name), whole, "{name}");
+        }
+        assert!(Btf::parse(btf.only([].into_iter(), [].into_iter())).is_ok());
     }
 
     #[test]

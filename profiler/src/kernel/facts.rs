@@ -89,9 +89,13 @@ impl Facts {
         }
     }
 
-    /// The BTF all this comes from, as it was read.
-    pub fn btf_bytes(&self) -> &[u8] {
-        self.btf.bytes()
+    /// Just enough BTF to find these in.
+    pub fn hooks<'a>(
+        &self,
+        functions: impl Iterator<Item = &'a str>,
+        tracepoints: impl Iterator<Item = &'a str>,
+    ) -> Vec<u8> {
+        self.btf.only(functions, tracepoints)
     }
 
     /// Every global of the kernel side that describes the kernel, by name.

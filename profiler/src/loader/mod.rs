@@ -12,7 +12,7 @@ pub mod hooks;
 pub mod signals;
 mod table;
 
-use aya::{Btf, Ebpf};
+use aya::Ebpf;
 use thiserror::Error;
 
 pub use hooks::HookChoice;
@@ -62,7 +62,7 @@ const NOT_PERMITTED: &str =
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vmascope-ebpf"));
 
 /// Loads and attaches everything; nothing is recorded until `arm`.
-pub fn load(facts: &Facts, btf: &Btf, request: &Request) -> Result<Loaded, LoadError> {
+pub fn load(facts: &Facts, request: &Request) -> Result<Loaded, LoadError> {
     let missing = facts.missing();
     if !missing.is_empty() {
         return Err(LoadError::Kernel(format!(
@@ -73,16 +73,17 @@ pub fn load(facts: &Facts, btf: &Btf, request: &Request) -> Result<Loaded, LoadE
     let mmap_lock_all = request.mmap_lock_all.unwrap_or(!facts.memcg_path);
     let mut ladder = hooks::Ladder::new(facts, request, mmap_lock_all);
     ladder.check()?;
+    let btf = table::btf(facts)?;
     loop {
         let globals = globals::values(facts, &ladder, request);
-        let mut loader = aya::EbpfLoader::new();
-        loader.btf(Some(btf));
+        let mut loader = empty_loader();
+        loader.btf(Some(&btf));
         for (name, value) in &globals {
             loader.override_global(name, value, true);
         }
         let mut ebpf = loader.load(OBJECT).map_err(permission)?;
         check::run(&mut ebpf)?;
-        let failed = attach::all(&mut ebpf, btf, &ladder);
+        let failed = attach::all(&mut ebpf, &btf, &ladder);
         if failed.is_empty() {
             globals::fill_maps(&mut ebpf, request)?;
             let mmap_lock_all = ladder.rung(Group::MmapLockEvents).is_some();
@@ -95,6 +96,35 @@ pub fn load(facts: &Facts, btf: &Btf, request: &Request) -> Result<Loaded, LoadE
         failed.into_iter().for_each(|f| ladder.descend(f));
         ladder.check()?;
     }
+}
+
+/// aya begins with reading all of `/sys/kernel/btf/vmlinux`, whatever it is given afterwards: tens of
+/// megabytes, for nothing. Where it cannot open the file it goes on without; for this moment no
+/// file can be opened. It is early: no other thread runs yet.
+fn empty_loader<'a>() -> aya::EbpfLoader<'a> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid place for the answer.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0;
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        ..limit
+    };
+    let set = |limit: &libc::rlimit| {
+        // SAFETY: a valid pointer to a limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) }
+    };
+    // If it is not to be had, aya is merely slow. Back to what was is always allowed.
+    if known {
+        set(&none);
+    }
+    let loader = aya::EbpfLoader::new();
+    if known {
+        set(&limit);
+    }
+    loader
 }
 
 /// From here on things are counted.

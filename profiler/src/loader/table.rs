@@ -2,10 +2,16 @@
 //! here and a program of that name in profiler-ebpf. Exits come before entries, so that nothing
 //! begins whose end is not seen.
 
-use super::hooks::{
-    Attach::{FEntry, FExit, KProbe, MajorFaults, MinorFaults, TpBtf},
-    HookChoice, Rung,
+use aya::{Btf, Endianness};
+
+use super::{
+    LoadError,
+    hooks::{
+        Attach::{FEntry, FExit, KProbe, MajorFaults, MinorFaults, TpBtf},
+        HookChoice, Rung,
+    },
 };
+use crate::kernel::Facts;
 
 /// What is measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -471,3 +477,21 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
         ],
     ),
 ];
+
+/// What aya finds the kernel's ids of all these in.
+pub fn btf(facts: &Facts) -> Result<Btf, LoadError> {
+    let hooks = || {
+        let rungs = GROUPS.iter().flat_map(|(_, rungs)| *rungs);
+        rungs.flat_map(|r| r.programs).map(|(_, attach)| attach)
+    };
+    let functions = hooks().filter_map(|attach| match attach {
+        FEntry(name) | FExit(name) => Some(*name),
+        _ => None,
+    });
+    let tracepoints = hooks().filter_map(|attach| match attach {
+        TpBtf(name) => Some(*name),
+        _ => None,
+    });
+    Btf::parse(&facts.hooks(functions, tracepoints), Endianness::default())
+        .map_err(|e| LoadError::Kernel(format!("the kernel's BTF cannot be told to aya: {e}")))
+}
