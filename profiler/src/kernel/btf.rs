@@ -2,11 +2,7 @@
 //! prototypes. In: the bytes of `/sys/kernel/btf/vmlinux` or of a file; they are untrusted, every
 //! read is bounds-checked. Format: Documentation/bpf/btf.rst.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    ops::Range,
-    path::Path,
-};
+use std::{ops::Range, path::Path};
 
 use thiserror::Error;
 
@@ -44,6 +40,7 @@ mod kind {
 const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 24;
 const TYPE_HEADER: usize = 12;
+const BUCKETS: usize = 1 << 16;
 /// Typedefs and anonymous members nest a few levels in real kernels; a loop in a broken file ends here.
 const MAX_DEPTH: usize = 32;
 
@@ -66,9 +63,11 @@ pub struct Btf {
     strings: Range<usize>,
     /// Where each type begins in `bytes`; id 0 is void.
     offsets: Vec<u32>,
-    /// Named structs, unions, enums, functions and typedefs: the hash of kind and name, and the
-    /// id, in order. The names stay in `bytes`: a kernel has a hundred thousand of them.
-    named: Vec<(u32, u32)>,
+    /// Named structs, unions, enums, functions and typedefs, by the hash of kind and name: the last
+    /// id with that hash, and for each id the one before it; 0 ends the chain. The names stay in
+    /// `bytes`: a kernel has a hundred thousand of them.
+    last: Vec<u32>,
+    before: Vec<u32>,
 }
 
 impl Btf {
@@ -102,7 +101,8 @@ impl Btf {
             types,
             strings,
             offsets: vec![0],
-            named: Vec::new(),
+            last: vec![0; BUCKETS],
+            before: vec![0],
         };
         btf.index()?;
         Ok(btf)
@@ -130,11 +130,13 @@ impl Btf {
             ) && t.name != 0
             {
                 let hash = hash_of(group_of(t.kind), self.string(t.name));
-                self.named.push((hash, id));
+                self.before
+                    .push(std::mem::replace(&mut self.last[hash], id));
+            } else {
+                self.before.push(0);
             }
             at = t.body + body;
         }
-        self.named.sort_unstable();
         Ok(())
     }
 
@@ -169,18 +171,14 @@ impl Btf {
     }
 
     fn find_id(&self, group: u32, name: &str) -> Option<u32> {
-        let hash = hash_of(group, name.as_bytes());
-        let first = self.named.partition_point(|(h, _)| *h < hash);
-        let is = |id| {
-            self.by_id(id).is_some_and(|t| {
-                group_of(t.kind) == group && self.string(t.name) == name.as_bytes()
-            })
-        };
-        self.named[first..]
-            .iter()
-            .take_while(|(h, _)| *h == hash)
-            .map(|(_, id)| *id)
-            .find(|id| is(*id))
+        let is = |t: Type| group_of(t.kind) == group && self.string(t.name) == name.as_bytes();
+        let last = self.last[hash_of(group, name.as_bytes())];
+        let before = |id: &u32| self.before.get(*id as usize).copied();
+        std::iter::successors(Some(last), before)
+            .take_while(|id| *id != 0)
+            // Of several the first one.
+            .filter(|id| self.by_id(*id).is_some_and(is))
+            .last()
     }
 
     /// BTF in which these functions and tracepoints have the ids they have here, and nothing else
@@ -326,10 +324,13 @@ fn group_of(kind: u32) -> u32 {
     }
 }
 
-fn hash_of(group: u32, name: &[u8]) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    (group, name).hash(&mut hasher);
-    hasher.finish() as u32
+/// FNV-1a: a start of the profiler hashes a hundred thousand names.
+fn hash_of(group: u32, name: &[u8]) -> usize {
+    let mix = |hash: u32, byte: u32| (hash ^ byte).wrapping_mul(0x0100_0193);
+    let hash = name.iter().fold(mix(0x811c_9dc5, group), |hash, byte| {
+        mix(hash, u32::from(*byte))
+    });
+    (hash >> 16) as usize ^ (hash as usize % BUCKETS)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -86,7 +86,15 @@ impl Run {
 }
 
 /// Runs those of the cases that can be run: bpftrace's only if it is given.
-pub fn run(program: &Path, load: &Path, peer: Option<&Peer>, cases: &[Case]) -> Result<Run> {
+///
+/// `whole`: with what only the page shows.
+pub fn run(
+    program: &Path,
+    load: &Path,
+    peer: Option<&Peer>,
+    cases: &[Case],
+    whole: bool,
+) -> Result<Run> {
     let arch = Arch::HOST;
     let tools = Tools::ensure(&[arch])?;
     let newest = MATRIX.last().copied().unwrap_or_default();
@@ -127,8 +135,6 @@ pub fn run(program: &Path, load: &Path, peer: Option<&Peer>, cases: &[Case]) -> 
         disk_iops: None,
     };
     let out = Folder::new()?;
-    // A quick run leaves out what only the page shows.
-    let whole = cases.iter().any(|case| case.load == Load::Lock);
     let steps = steps(&runs, whole, peer.is_some());
     let mut streams = Streams {
         stdout: &mut std::io::stdout(),
@@ -210,13 +216,16 @@ fn steps(cases: &[&Case], whole: bool, peer: bool) -> Vec<Step> {
         steps.push(step(&after, load_command(case.load, ROUNDS)));
     }
     if whole {
-        steps.push(started(
-            "start-ours",
-            "vmascope record --all -o /tmp/start.db -- load now",
-        ));
+        // The first of all programs makes the kernel read its own BTF; the second start counts.
+        for name in ["warm-ours", "start-ours"] {
+            let ours = "vmascope record --all -o /tmp/start.db -- load now";
+            steps.push(started(name, ours));
+        }
         if peer {
-            let all = format!("bpftrace -c '/bin/load now' -e '{PROBES}'");
-            steps.push(started("start-peer", &all));
+            let theirs = format!("bpftrace -c '/bin/load now' -e '{PROBES}'");
+            for name in ["warm-peer", "start-peer"] {
+                steps.push(started(name, &theirs));
+            }
         }
     }
     steps
@@ -248,24 +257,45 @@ fn attached(case: &Case) -> Vec<String> {
     }
 }
 
-/// As many probes as ours are by default, on the same functions and tracepoints.
+/// As many probes as ours are by default on that kernel, on the same functions and tracepoints.
 const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      fexit:vmlinux:handle_mm_fault { @ = count(); } \
-     fentry:vmlinux:lock_mm_and_find_vma { @ = count(); } \
-     fexit:vmlinux:lock_vma_under_rcu { @ = count(); } \
      fentry:vmlinux:rwsem_down_read_slowpath { @ = count(); } \
      fexit:vmlinux:rwsem_down_read_slowpath { @ = count(); } \
      fentry:vmlinux:rwsem_down_write_slowpath { @ = count(); } \
      fexit:vmlinux:rwsem_down_write_slowpath { @ = count(); } \
+     fentry:vmlinux:io_schedule { @ = count(); } \
+     fexit:vmlinux:io_schedule { @ = count(); } \
+     fentry:vmlinux:io_schedule_timeout { @ = count(); } \
+     fexit:vmlinux:io_schedule_timeout { @ = count(); } \
+     fentry:vmlinux:handle_userfault { @ = count(); } \
+     fexit:vmlinux:handle_userfault { @ = count(); } \
+     fentry:vmlinux:do_page_mkwrite { @ = count(); } \
+     fexit:vmlinux:do_page_mkwrite { @ = count(); } \
+     fentry:vmlinux:swap_read_folio { @ = count(); } \
+     fexit:vmlinux:swap_read_folio { @ = count(); } \
+     fentry:vmlinux:lock_mm_and_find_vma { @ = count(); } \
+     fentry:vmlinux:filemap_fault { @ = count(); } \
+     fentry:vmlinux:__folio_lock_or_retry { @ = count(); } \
+     fentry:vmlinux:shmem_fault { @ = count(); } \
+     fentry:vmlinux:do_swap_page { @ = count(); } \
+     fentry:vmlinux:migration_entry_wait { @ = count(); } \
+     fentry:vmlinux:hugetlb_fault { @ = count(); } \
+     fexit:vmlinux:lock_vma_under_rcu { @ = count(); } \
+     fexit:vmlinux:__filemap_get_folio_mpol { @ = count(); } \
      tracepoint:sched:sched_process_fork { @ = count(); } \
      tracepoint:sched:sched_process_exec { @ = count(); } \
      tracepoint:sched:sched_process_exit { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_start_locking { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_acquire_returned { @ = count(); } \
-     tracepoint:mmap_lock:mmap_lock_released { @ = count(); }";
+     tracepoint:mmap_lock:mmap_lock_released { @ = count(); } \
+     tracepoint:vmscan:mm_vmscan_direct_reclaim_begin { @ = count(); } \
+     tracepoint:vmscan:mm_vmscan_direct_reclaim_end { @ = count(); } \
+     tracepoint:vmscan:mm_vmscan_memcg_reclaim_begin { @ = count(); } \
+     tracepoint:vmscan:mm_vmscan_memcg_reclaim_end { @ = count(); }";
 
 /// How many those are.
-pub const PROBE_COUNT: usize = 14;
+pub const PROBE_COUNT: usize = 35;
 
 /// Tells the time, then becomes the command, whose own command tells the time again.
 fn started(name: &str, command: &str) -> Step {

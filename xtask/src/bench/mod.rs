@@ -36,6 +36,9 @@ struct Probes {
     /// Only the added cost of a fault, against empty programs; prints it and writes no page.
     #[arg(long)]
     quick: bool,
+    /// Only the start in the full tier, against bpftrace; prints it and writes no page.
+    #[arg(long, conflicts_with = "quick")]
+    start: bool,
     /// Without bpftrace beside it, which takes minutes and 200 MB.
     #[arg(long)]
     no_peer: bool,
@@ -57,8 +60,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let load = build::load(Arch::HOST)?;
     if args.quick {
         let cases = cases::quick();
-        let run = guest::run(&program, &load, None, &cases)?;
+        let run = guest::run(&program, &load, None, &cases, false)?;
         print!("{}", page::faults(&run, &cases));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let peer = if args.no_peer {
+        Err("left out by --no-peer".to_owned())
+    } else {
+        peer::bpftrace(Arch::HOST).map_err(|error| format!("{error:#}"))
+    };
+    if args.start {
+        let run = guest::run(&program, &load, peer.as_ref().ok(), &[], true)?;
+        let starts = run.starts.context("the guest told no start")?;
+        println!("{}: {}", run.kernel, page::start(&starts).0);
         return Ok(ExitCode::SUCCESS);
     }
     if !system::is_root() {
@@ -68,13 +82,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let sizes = sizes(args.no_build)?;
     // Other work on the machine would spoil these; in the guest instructions are counted.
     let native = native::run(&program, &load)?;
-    let peer = if args.no_peer {
-        Err("left out by --no-peer".to_owned())
-    } else {
-        peer::bpftrace(Arch::HOST).map_err(|error| format!("{error:#}"))
-    };
     let cases = cases::all();
-    let run = guest::run(&program, &load, peer.as_ref().ok(), &cases)?;
+    let run = guest::run(&program, &load, peer.as_ref().ok(), &cases, true)?;
     let figures = page::Figures {
         native,
         run,

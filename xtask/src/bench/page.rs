@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::cases::{Attached, Case, Load, PEER};
-use super::guest::{PROBE_COUNT, Run};
+use super::guest::{PROBE_COUNT, Run, Starts};
 use super::native::{ATTEMPTS, CROWD, Daemon, Events, Native, RATE};
 use crate::arch::Arch;
 use crate::system;
@@ -266,26 +266,30 @@ On this machine, but for the last row. The rate of events is that of the load: i
         "",
     );
     if let Some(starts) = &figures.run.starts {
-        let ours = starts.ours_ns as f64 / 1e6;
-        match starts.peer_ns.map(|ns| ns as f64 / 1e6) {
-            Some(peer) => row(
-                "exec to the start of the command, full tier, in the guest (1 ms is a million instructions)",
-                &format!(
-                    "{ours:.0} ms; bpftrace with {PROBE_COUNT} probes {peer:.0} ms: {:.2}x",
-                    ours / peer
-                ),
-                "0.5x",
-                holds(ours <= peer * 0.5),
-            ),
-            None => row(
-                "exec to the start of the command, full tier, in the guest (1 ms is a million instructions)",
-                &format!("{ours:.0} ms"),
-                "",
-                "",
-            ),
-        }
+        let (figures, budget) = start(starts);
+        row(
+            "exec to the start of the command, full tier, in the guest (1 ms is a million instructions)",
+            &figures,
+            budget.map_or("", |_| "0.5x"),
+            budget.map_or("", holds),
+        );
     }
     text
+}
+
+/// The figures, and whether the budget holds.
+pub fn start(starts: &Starts) -> (String, Option<bool>) {
+    let ours = starts.ours_ns as f64 / 1e6;
+    match starts.peer_ns.map(|ns| ns as f64 / 1e6) {
+        Some(peer) => (
+            format!(
+                "{ours:.0} ms; bpftrace with {PROBE_COUNT} probes {peer:.0} ms: {:.2}x",
+                ours / peer
+            ),
+            Some(ours <= peer * 0.5),
+        ),
+        None => (format!("{ours:.0} ms"), None),
+    }
 }
 
 fn beside(daemon: &Daemon) -> String {
