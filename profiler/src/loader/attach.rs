@@ -13,10 +13,20 @@ use aya::{
 use super::hooks::{Attach, Failed, Ladder};
 use crate::kernel::host;
 
-/// Attaches every rung; gives back the groups whose rung would not.
+/// Attaches every rung; gives back the groups whose rung would not. Functions come first: where
+/// none can be hooked, the tracepoints' programs need not be verified to find that out.
 pub fn all(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder) -> Vec<Failed> {
+    let failed = some(ebpf, btf, ladder, true);
+    if failed.is_empty() {
+        return some(ebpf, btf, ladder, false);
+    }
+    failed
+}
+
+fn some(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder, of_functions: bool) -> Vec<Failed> {
     let mut failed = Vec::new();
-    for (group, rung) in ladder.rungs() {
+    let rungs = ladder.rungs();
+    for (group, rung) in rungs.filter(|(_, rung)| rung.of_functions() == of_functions) {
         for (program, attach) in rung.programs {
             if let Err(e) = one(ebpf, btf, program, *attach) {
                 failed.push(Failed {

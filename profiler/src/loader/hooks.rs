@@ -41,6 +41,15 @@ pub struct Rung {
     pub tracepoints: &'static [(&'static str, usize)],
 }
 
+impl Rung {
+    /// As opposed to tracepoints and perf events alone, which locked-down kernels allow too.
+    pub fn of_functions(&self) -> bool {
+        use Attach::{FEntry, FExit, KProbe};
+        let mut hooks = self.programs.iter().map(|(_, attach)| attach);
+        hooks.any(|attach| matches!(attach, FEntry(_) | FExit(_) | KProbe(_)))
+    }
+}
+
 /// Where a group stands.
 struct Position {
     group: Group,

@@ -73,7 +73,7 @@ impl Group {
     }
 }
 
-/// In order of attaching.
+/// In order of attaching, but for tracepoints, which come after functions.
 pub static GROUPS: &[(Group, &[Rung])] = &[
     (
         Group::Life,
