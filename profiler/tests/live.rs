@@ -1,5 +1,7 @@
 //! The real probes on this machine's own kernel, whatever tier it has. Needs root.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use vmascope::{
     loader::{HookChoice, Request},
     session::{self, Asked},
@@ -23,8 +25,15 @@ fn asked() -> Asked {
     }
 }
 
+/// Loading keeps the whole process from opening files for a moment: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn faults_of_a_child_are_counted() {
+    let _alone = alone();
     let mut live = match session::start(&asked()) {
         Ok(live) => live,
         Err(e) => panic!("{e}"),
@@ -71,6 +80,7 @@ fn faults_of_a_child_are_counted() {
 /// Only the target and its children, whatever runs beside them.
 #[test]
 fn strangers_do_not_count() {
+    let _alone = alone();
     // Waits until its input ends.
     let mut quiet = std::process::Command::new("/bin/cat")
         .stdin(std::process::Stdio::piped())

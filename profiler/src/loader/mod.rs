@@ -100,7 +100,7 @@ pub fn load(facts: &Facts, request: &Request) -> Result<Loaded, LoadError> {
 
 /// aya begins with reading all of `/sys/kernel/btf/vmlinux`, whatever it is given afterwards: tens of
 /// megabytes, for nothing. Where it cannot open the file it goes on without; for this moment no
-/// file can be opened. It is early: no other thread runs yet.
+/// file can be opened. The limit is the whole process's, so no other thread should run yet.
 fn empty_loader<'a>() -> aya::EbpfLoader<'a> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
