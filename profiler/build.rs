@@ -96,8 +96,30 @@ fn build() -> Result<()> {
         println!("cargo::warning={line}");
     }
     let built = target_dir.join(TARGET).join("release").join(OBJECT);
-    fs::copy(&built, out.join(OBJECT))
-        .with_context(|| format!("cannot copy {}", built.display()))?;
+    strip(&rustc, &built, &out.join(OBJECT))
+}
+
+/// Without its debug information, from which its BTF is made: that is four fifths of the object, in
+/// every program that embeds it, and read at every start.
+fn strip(rustc: &OsString, from: &Path, to: &Path) -> Result<()> {
+    let root = PathBuf::from(rustc_says(rustc, &["--print", "sysroot"])?.trim());
+    let host = root.join("lib/rustlib").join(variable("HOST")?);
+    let objcopy = host.join("bin/rust-objcopy");
+    if !objcopy.exists() {
+        // A compiler that was packaged without it: the object works as well, and is larger.
+        fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
+        return Ok(());
+    }
+    let done = Command::new(&objcopy)
+        .env("LD_LIBRARY_PATH", root.join("lib"))
+        .arg("--strip-debug")
+        .args([from, to])
+        .output()
+        .with_context(|| format!("cannot start {}", objcopy.display()))?;
+    if !done.status.success() {
+        let why = String::from_utf8_lossy(&done.stderr);
+        bail!("cannot strip {}: {}", from.display(), why.trim());
+    }
     Ok(())
 }
 
