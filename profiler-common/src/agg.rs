@@ -8,17 +8,17 @@ use crate::{
     },
 };
 
-/// Exact count, sum and maximum beside the slots.
+/// Exact sum and maximum beside the slots, which add up to the count.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Hist {
-    pub count: u64,
     pub sum_ns: u64,
     pub max_ns: u64,
     pub slots: [u64; SLOTS],
 }
 
-/// One per [`crate::words::Path`].
+/// One per [`crate::words::Path`]. Common faults are counted by their threads
+/// ([`crate::thread::Common`]); here are their slots only.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct FaultAgg {

@@ -6,7 +6,7 @@
 //! by one since the last look; what does not fit is dropped and counted as a loss.
 
 use crate::{
-    thread::{InFlight, Thread, phase, timed},
+    thread::{InFlight, Thread, common, phase, timed},
     waits::Waits,
     words::{FallbackReason, Loss, Path},
     zero::zero,
@@ -28,6 +28,10 @@ pub trait World {
     fn special(&self) -> u32;
     /// `VM_FAULT_RETRY_VMA` or `VM_FAULT_RETRY_HARD` exist: a retry can be under the VMA lock.
     fn retries_under_vma_lock(&self) -> bool;
+    /// The VMA at hand is of anonymous memory.
+    fn anonymous(&self) -> bool;
+    /// The kernel's count of this thread's minor faults.
+    fn minors(&self) -> u64;
     fn now(&self) -> u64;
     /// One common fault in `mask + 1` is timed.
     fn sample_mask(&self) -> u32;
@@ -52,6 +56,49 @@ pub trait World {
 #[inline(always)]
 fn has(value: u32, bits: u32) -> bool {
     value & bits != 0
+}
+
+/// A call of `handle_mm_fault` begins, and will be seen to end. False: it is not the first of a
+/// common fault, and [`attempt_begins`] is to know of it.
+#[inline(always)]
+pub fn common_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) -> bool {
+    let in_no_fault = u16::from_ne_bytes([t.fault.phase, t.fault.stranger]) == 0;
+    if !in_no_fault || !has(flags, w.vma_lock()) || !w.anonymous() {
+        return false;
+    }
+    let mask = u64::from(w.sample_mask());
+    let sampled = mask == 0 || t.minor & mask == 0;
+    let f = &mut t.fault;
+    f.address = address;
+    f.vm_ops = 0;
+    f.flags = flags;
+    (f.phase, f.stranger, f.slow) = (phase::ATTEMPT, 0, 0);
+    (f.attempts, f.path, f.fallback) = (1, Path::VmaLock as u8, 0);
+    if sampled {
+        (f.common, f.timed) = (common::TIMED, timed::SAMPLED);
+        f.start_ns = w.now();
+    } else {
+        (f.common, f.timed) = (common::UNTIMED, timed::NO);
+    }
+    true
+}
+
+/// `handle_mm_fault` returned `ret`. `Some`: a common fault has ended, of which one of [`common`] is
+/// left to count. `None`: for [`attempt_ends`].
+#[inline(always)]
+pub fn common_ends<W: World>(w: &W, t: &mut Thread, ret: u32) -> Option<u8> {
+    let [common, slow] = [t.fault.common, t.fault.slow];
+    if common == common::NO || slow != 0 || ret != 0 {
+        return None;
+    }
+    let minor = w.minors();
+    if minor != t.minor + 1 {
+        return None;
+    }
+    t.minor = minor;
+    t.fault.phase = phase::IDLE;
+    t.fault.common = common::NO;
+    Some(common)
 }
 
 /// A call of `handle_mm_fault` begins.
@@ -97,7 +144,7 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
     } else {
         Path::Fallback
     };
-    let sampled = t.accounted & u64::from(w.sample_mask()) == 0;
+    let sampled = t.minor & u64::from(w.sample_mask()) == 0;
     let f = &mut t.fault;
     if f.phase != phase::LOCKING || f.address != address {
         f.slow = 0;
@@ -113,6 +160,7 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
     f.attempts = 1;
     f.path = path as u8;
     f.phase = phase::ATTEMPT;
+    f.common = common::NO;
     w.begins(f);
     if path as u8 == Path::Fallback as u8 {
         if f.fallback == 0 {
@@ -157,6 +205,7 @@ fn retried_path<W: World>(w: &W, before: u8, flags: u32) -> u8 {
 #[inline(always)]
 pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
     let open = t.fault.phase == phase::ATTEMPT || t.fault.phase == phase::RETRYING;
+    t.fault.common = common::NO;
     if !open || t.fault.address != address {
         w.grown(t);
         misfit(w, t);

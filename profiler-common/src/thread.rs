@@ -19,6 +19,15 @@ pub mod phase {
     pub const RETRYING: u8 = 3;
 }
 
+/// What `InFlight::common` tells of the first attempt of a fault by a target's thread, under the VMA
+/// lock, for anonymous memory: nearly every fault there is.
+pub mod common {
+    /// The attempt is another.
+    pub const NO: u8 = 0;
+    pub const UNTIMED: u8 = 1;
+    pub const TIMED: u8 = 2;
+}
+
 /// Whether a fault's start is known, and what it stands for.
 pub mod timed {
     pub const NO: u8 = 0;
@@ -41,16 +50,21 @@ pub struct InFlight {
     pub vm_flags: u64,
     /// Of the latest attempt, as the kernel passed them.
     pub flags: u32,
-    pub attempts: u8,
-    pub phase: u8,
-    pub path: u8,
     pub kind: u8,
-    /// `FallbackReason + 1`, 0 when the VMA lock was had.
-    pub fallback: u8,
-    pub timed: u8,
+    pub pad: [u8; 3],
+    // From here on eight bytes that a common fault writes as one word, and looks at in pairs.
+    pub phase: u8,
+    /// 1: the thread is a stranger at a target's address space; it has no faults.
+    pub stranger: u8,
+    /// One of [`common`], until the attempt ends.
+    pub common: u8,
     /// `waits` holds this fault's.
     pub slow: u8,
-    pub pad: [u8; 5],
+    pub timed: u8,
+    pub attempts: u8,
+    pub path: u8,
+    /// `FallbackReason + 1`, 0 when the VMA lock was had.
+    pub fallback: u8,
     pub waits: Waits,
 }
 
@@ -80,14 +94,32 @@ pub struct Holder {
     pub comm: [u8; 16],
 }
 
+/// Faults that were common to the end: minor, of anonymous memory, under the VMA lock. They are
+/// counted here and, but for the slots of the times, nowhere else; userspace adds them up.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct Common {
+    pub faults: u64,
+    /// Of those that were timed, each as many as it stands for.
+    pub sum_ns: u64,
+    pub max_ns: u64,
+}
+
+impl Common {
+    pub fn add(&mut self, other: &Common) {
+        self.faults += other.faults;
+        self.sum_ns += other.sum_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct ThreadCounts {
+    pub common: Common,
+    /// All others.
     pub by_path: [u64; Path::COUNT],
-    /// The kernel's own count, `maj_flt`; `min_flt` is what it lacks of `accounted`. No errors, no
-    /// retries, GUP included: what they exceed `by_path` by since the thread was first seen, the
-    /// hooks missed.
-    pub major: u64,
+    /// Their times. `log2_us` is of all faults.
     pub sum_ns: u64,
     pub max_ns: u64,
     pub log2_us: [u32; LOG2_BUCKETS],
@@ -110,16 +142,20 @@ pub struct Thread {
     /// 1 from `sched_process_exit` on; userspace makes it 2 when it sees that, and gives the entry back
     /// when it sees the 2.
     pub exited: u32,
-    /// 0: a stranger at a target's address space, whose own faults and locks do not count.
+    /// 0: a stranger at a target's address space, whose own faults and locks do not count; as
+    /// `fault.stranger` has it the other way round.
     pub target: u32,
     /// VMAs of the address space, when a slow fault last ended.
     pub map_count: u32,
     pub pad: u32,
     /// Its pages.
     pub total_vm: u64,
-    /// `min_flt + maj_flt` when they were last looked at: a fault that ends must find them one
-    /// higher, so a hook that was skipped shows as a jump.
-    pub accounted: u64,
+    /// The kernel's own counts, `min_flt` and `maj_flt`, when they were last looked at: a fault that
+    /// ends must find one of them one higher, so a hook that was skipped shows as a jump. No errors,
+    /// no retries, GUP included: what they exceed the counts below by since the thread was first
+    /// seen, the hooks missed.
+    pub minor: u64,
+    pub major: u64,
     /// They, when the thread was first seen.
     pub first_minor: u64,
     pub first_major: u64,

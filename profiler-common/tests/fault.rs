@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use profiler_common::{
     fault::{self, World},
-    thread::{InFlight, Thread, phase, timed},
+    thread::{InFlight, Thread, common, phase, timed},
     waits::{GaveUp, seen},
     words::{FallbackReason, Loss, Path},
 };
@@ -35,6 +35,7 @@ struct Kernel {
     /// Faults that ended, with the time they took.
     ended: RefCell<Vec<(Path, Option<u64>)>>,
     fell_back: Cell<u64>,
+    anonymous: Cell<bool>,
     /// When the fault in progress, and any of which a part was seen, began at the earliest.
     earliest: Cell<u64>,
 }
@@ -76,6 +77,14 @@ impl World for Kernel {
         false
     }
 
+    fn anonymous(&self) -> bool {
+        self.anonymous.get()
+    }
+
+    fn minors(&self) -> u64 {
+        self.counted.get() - self.majors.get()
+    }
+
     fn now(&self) -> u64 {
         self.now.set(self.now.get() + 1);
         self.now.get()
@@ -90,12 +99,12 @@ impl World for Kernel {
     }
 
     fn grown(&self, t: &mut Thread) -> (u64, u64) {
-        let (before, majors) = (t.accounted, t.counts.major);
-        t.accounted = self.counted.get();
-        t.counts.major = self.majors.get();
+        let before = t.minor.wrapping_add(t.major);
+        let majors = t.major;
+        (t.minor, t.major) = (self.minors(), self.majors.get());
         (
-            t.accounted.wrapping_sub(before),
-            t.counts.major.wrapping_sub(majors),
+            self.counted.get().wrapping_sub(before),
+            t.major.wrapping_sub(majors),
         )
     }
 
@@ -168,6 +177,7 @@ enum End {
 #[derive(Clone, Debug)]
 struct Fault {
     page: u64,
+    anonymous: bool,
     vma_lock: bool,
     user: bool,
     regs: bool,
@@ -204,7 +214,7 @@ fn a_fault(skips: f64) -> impl Strategy<Value = Fault> {
         2 => Just(End::MajorRetry),
     ];
     (
-        0..3u64,
+        (0..3u64, any::<bool>()),
         any::<bool>(),
         prop::bool::weighted(0.8),
         prop::bool::weighted(0.9),
@@ -216,8 +226,9 @@ fn a_fault(skips: f64) -> impl Strategy<Value = Fault> {
         0..1_000u64,
     )
         .prop_map(
-            |(page, vma_lock, user, regs, ends, slow, signal, skipped, gap)| Fault {
+            |((page, anonymous), vma_lock, user, regs, ends, slow, signal, skipped, gap)| Fault {
                 page,
+                anonymous,
                 vma_lock: vma_lock && user,
                 user,
                 regs,
@@ -256,6 +267,7 @@ impl Run {
                 losses: RefCell::default(),
                 ended: RefCell::default(),
                 fell_back: Cell::new(0),
+                anonymous: Cell::new(false),
                 earliest: Cell::new(0),
             },
             t: thread(),
@@ -278,6 +290,7 @@ impl Run {
             !skip
         };
         let address = 0x1000 * (1 + fault.page);
+        self.kernel.anonymous.set(fault.anonymous);
         self.pass(fault.gap);
         if self.t.fault.phase == phase::IDLE {
             self.kernel.earliest.set(self.kernel.now.get());
@@ -304,7 +317,7 @@ impl Run {
             };
             let f = flags | if vma_lock { VMA_LOCK } else { 0 };
             if hook(self) {
-                fault::attempt_begins(&self.kernel, &mut self.t, address, f, fault.regs);
+                self.begins(address, f, fault.regs);
             }
             self.slow_paths(fault, &mut hook);
             self.pass(10);
@@ -324,7 +337,7 @@ impl Run {
             }
             if hook(self) {
                 if self.kernel.sees_exits {
-                    fault::attempt_ends(&self.kernel, &mut self.t, address, ret);
+                    self.ends(address, ret);
                 } else if !retry && end != End::Error && fault.regs {
                     let major = end == End::Major || f & TRIED != 0;
                     fault::accounted(&self.kernel, &mut self.t, major);
@@ -342,6 +355,24 @@ impl Run {
                 flags |= TRIED;
             }
             vma_lock = false;
+        }
+    }
+
+    /// As the programs on `handle_mm_fault` do it.
+    fn begins(&mut self, address: u64, flags: u32, regs: bool) {
+        let (k, t) = (&self.kernel, &mut self.t);
+        if !k.sees_exits || !fault::common_begins(k, t, address, flags) {
+            fault::attempt_begins(k, t, address, flags, regs);
+        }
+    }
+
+    fn ends(&mut self, address: u64, ret: u32) {
+        let (k, t) = (&self.kernel, &mut self.t);
+        if let Some(common) = fault::common_ends(k, t, ret) {
+            assert_eq!(t.fault.timed != timed::NO, common == common::TIMED);
+            k.ends(t, false, ret);
+        } else {
+            fault::attempt_ends(k, t, address, ret);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use profiler_common::{
     agg::{Counters, Hist},
-    hist::slot_of,
+    hist::{SLOTS, slot_of},
     words::Loss,
 };
 
@@ -39,15 +39,19 @@ pub fn duration(hist: &mut Hist, ns: u64) {
 /// A duration that stands for `weight`. Gives the slot, for a coarser count of the same.
 #[inline(always)]
 pub fn weighted(hist: &mut Hist, ns: u64, weight: u64) -> usize {
-    hist.count += weight;
     hist.sum_ns += ns * weight;
     if ns > hist.max_ns {
         hist.max_ns = ns;
     }
-    let slot = slot_of(ns);
+    let at = slot_of(ns);
+    slot(&mut hist.slots, at, weight);
+    at
+}
+
+#[inline(always)]
+pub fn slot(slots: &mut [u64; SLOTS], at: usize, weight: u64) {
     // `slot_of` is in range by construction; the verifier wants to see it.
-    if let Some(n) = hist.slots.get_mut(slot) {
+    if let Some(n) = slots.get_mut(at) {
         *n += weight;
     }
-    slot
 }

@@ -7,11 +7,11 @@ use core::hint::black_box;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use profiler_common::{
     agg::{SIZES, io_index},
-    hist::log2_us_of,
+    hist::{log2_us_of, slot_of},
     record::{self, FaultRecord, NAME},
-    thread::{InFlight, Thread, timed},
+    thread::{Common, InFlight, Thread, timed},
     waits::seen,
-    words::{HeldWait, Kind, Loss},
+    words::{HeldWait, Kind, Loss, Path},
 };
 
 use crate::{
@@ -54,13 +54,57 @@ pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)
     if ns > t.counts.max_ns {
         t.counts.max_ns = ns;
     }
+    coarsely(t, slot, weight);
+    Some((end, ns))
+}
+
+/// A common fault, whose time is taken if `timed`: gives its end and its duration where there is
+/// more to do.
+#[inline(always)]
+pub fn common(t: &mut Thread, timed: bool) -> Option<(u64, u64)> {
+    t.counts.common.faults += 1;
+    if !timed {
+        return None;
+    }
+    let agg = FAULTS.get_ptr_mut(Path::VmaLock as u32)?;
+    let end = now();
+    let ns = end.saturating_sub(t.fault.start_ns);
+    let weight = u64::from(opt::SAMPLE());
+    let sums = &mut t.counts.common;
+    sums.sum_ns += ns * weight;
+    if ns > sums.max_ns {
+        sums.max_ns = ns;
+    }
+    let slot = slot_of(ns);
+    // SAFETY: this CPU's own copy.
+    count::slot(unsafe { &mut (*agg).latency.slots }, slot, weight);
+    coarsely(t, slot, weight);
+    (emit::over_threshold(ns) || wants_vma_size(t)).then_some((end, ns))
+}
+
+/// The counts of a thread that userspace will not see.
+#[inline(always)]
+pub fn hand_over(common: &Common) {
+    if let Some(agg) = FAULTS.get_ptr_mut(Path::VmaLock as u32) {
+        // SAFETY: this CPU's own copy.
+        let agg = unsafe { &mut *agg };
+        agg.by_kind[Kind::Anon as usize] += common.faults;
+        agg.latency.sum_ns += common.sum_ns;
+        if common.max_ns > agg.latency.max_ns {
+            agg.latency.max_ns = common.max_ns;
+        }
+    }
+}
+
+/// One more, or `weight`, in the thread's own histogram.
+#[inline(always)]
+fn coarsely(t: &mut Thread, slot: usize, weight: u64) {
     // Out of the compiler's sight: it would compare before the division, and the verifier of 6.1
     // then loses the bound.
     let bucket = black_box(log2_us_of(slot));
     if let Some(n) = t.counts.log2_us.get_mut(bucket) {
         *n += weight as u32;
     }
-    Some((end, ns))
 }
 
 /// How many faults it stands for.
@@ -151,7 +195,7 @@ const SIZE_SAMPLE: u64 = 16;
 /// are powers of two, so of the faults timed by `SAMPLE`, the rarer of the two is left.
 #[inline(always)]
 pub fn wants_vma_size(t: &Thread) -> bool {
-    t.fault.slow != 0 || t.accounted & (SIZE_SAMPLE - 1) == 1
+    t.fault.slow != 0 || t.minor & (SIZE_SAMPLE - 1) == 1
 }
 
 /// The VMA's range is in the fault.

@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use profiler_common::{config::SLOTS_MAX, thread::Thread, words::Loss};
 
 use crate::{
-    count, emit, filter,
+    count, emit, filter, finish,
     globals::{off, opt},
     kernel::{Mem, Typed, task},
     maps::{CLAIMS, MMS, SLOTS, THREADS, ZERO},
@@ -33,6 +33,14 @@ pub fn known() -> Option<&'static mut Thread> {
 #[inline(always)]
 pub fn of(task: *const u8) -> Option<&'static mut Thread> {
     find(tid_of(task), task as u64)
+}
+
+/// The entry of `task`, the current one, where nearly every thread has it: in its own slot.
+#[inline(always)]
+pub fn in_slot(task: *const u8) -> Option<&'static mut Thread> {
+    let entry = SLOTS.get_ptr_mut(slot_of(tid_of(task)))?;
+    // SAFETY: as in `find`.
+    unsafe { ((*entry).task == task as u64).then(|| &mut *entry) }
 }
 
 #[inline(always)]
@@ -84,9 +92,9 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     t.comm = emit::comm();
     let (minor, major) = faults_of(task);
     (t.first_minor, t.first_major) = (minor, major);
-    t.counts.major = major;
-    t.accounted = minor.wrapping_add(major);
+    (t.minor, t.major) = (minor, major);
     t.target = u32::from(target);
+    t.fault.stranger = u8::from(!target);
     if target {
         own_mm_seen(tgid);
     }
@@ -102,9 +110,11 @@ fn admit(tid: u32, task: u64) -> Option<&'static mut Thread> {
         t.task = task;
         return Some(t);
     }
-    if THREADS.get_ptr(tid).is_some() {
+    if let Some(gone) = THREADS.get_ptr(tid) {
         // The last owner's counts were not read in time; they go, and the loss is told.
         count::loss(Loss::TidReused);
+        // SAFETY: a dead thread's, whose id this thread has now.
+        finish::hand_over(unsafe { &(*gone).counts.common });
         let _ = THREADS.remove(tid);
     }
     if THREADS.insert(tid, ZERO.get(0)?, 0).is_err() {
@@ -120,13 +130,15 @@ fn admit(tid: u32, task: u64) -> Option<&'static mut Thread> {
 /// The kernel's own counts of a task's minor and major faults.
 #[inline(always)]
 fn faults_of(task: *const u8) -> (u64, u64) {
-    // SAFETY: typed pointer, offsets of two unsigned longs.
-    unsafe {
-        (
-            Typed::read(task, off::TASK_MIN_FLT()),
-            Typed::read(task, off::TASK_MAJ_FLT()),
-        )
-    }
+    // SAFETY: typed pointer, offset of an unsigned long.
+    let major = unsafe { Typed::read(task, off::TASK_MAJ_FLT()) };
+    (minors_of(task), major)
+}
+
+#[inline(always)]
+pub fn minors_of(task: *const u8) -> u64 {
+    // SAFETY: as above.
+    unsafe { Typed::read(task, off::TASK_MIN_FLT()) }
 }
 
 /// Brings the thread's minor and major counts up to the kernel's; gives by how many faults they
@@ -134,13 +146,10 @@ fn faults_of(task: *const u8) -> (u64, u64) {
 #[inline(always)]
 pub fn account(t: &mut Thread, task: *const u8) -> (u64, u64) {
     let (minor, major) = faults_of(task);
-    let (before, majors_before) = (t.accounted, t.counts.major);
-    t.counts.major = major;
-    t.accounted = minor.wrapping_add(major);
-    (
-        t.accounted.wrapping_sub(before),
-        major.wrapping_sub(majors_before),
-    )
+    let majors = major.wrapping_sub(t.major);
+    let grown = minor.wrapping_sub(t.minor).wrapping_add(majors);
+    (t.minor, t.major) = (minor, major);
+    (grown, majors)
 }
 
 /// The current thread's own address space, 0 for a kernel thread.

@@ -16,7 +16,7 @@ use aya_ebpf::{
 use profiler_common::{
     config::fault_hook,
     fault::{self, World},
-    thread::{InFlight, Lock, Thread, phase, timed},
+    thread::{InFlight, Lock, Thread, common, phase, timed},
     waits::{GaveUp, seen},
     words::{FallbackReason, Kind, Loss, Mode, Path},
 };
@@ -60,6 +60,17 @@ impl<M: Mem> Hook<M> {
             exit: true,
             how: PhantomData,
         }
+    }
+
+    #[inline(always)]
+    fn task(&self) -> *const u8 {
+        if self.exit { self.task } else { task() }
+    }
+
+    #[inline(always)]
+    fn vm_ops(&self) -> u64 {
+        // SAFETY: offset of a pointer in the VMA the hook was given.
+        unsafe { M::read(self.vma, off::VMA_OPS()) }
     }
 }
 
@@ -118,6 +129,16 @@ impl<M: Mem> World for Hook<M> {
     }
 
     #[inline(always)]
+    fn anonymous(&self) -> bool {
+        self.vm_ops() == 0
+    }
+
+    #[inline(always)]
+    fn minors(&self) -> u64 {
+        thread::minors_of(self.task())
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         now()
     }
@@ -134,8 +155,7 @@ impl<M: Mem> World for Hook<M> {
 
     #[inline(always)]
     fn grown(&self, t: &mut Thread) -> (u64, u64) {
-        let task = if self.exit { self.task } else { task() };
-        thread::account(t, task)
+        thread::account(t, self.task())
     }
 
     #[inline(always)]
@@ -145,8 +165,7 @@ impl<M: Mem> World for Hook<M> {
 
     #[inline(always)]
     fn begins(&self, f: &mut InFlight) {
-        // SAFETY: offset of a pointer in the VMA the hook was given.
-        f.vm_ops = unsafe { M::read(self.vma, off::VMA_OPS()) };
+        f.vm_ops = self.vm_ops();
         // At the event the VMA is not at hand; after a write to a shared file it may be gone.
         let dirties = f.vm_ops != 0 && has(f.flags, flag::FAULT_FLAG_WRITE());
         if !M::TYPED || dirties {
@@ -339,6 +358,21 @@ fn locks_mm(address: u64) {
 /// `handle_mm_fault(vma, address, flags, regs)`
 #[fentry]
 fn fault_entry(ctx: FEntryContext) {
+    if opt::EMPTY() == 1 {
+        return;
+    }
+    if let Some(t) = thread::in_slot(task()) {
+        let hook = Hook::<Typed>::at_entry(ctx.arg(0));
+        if fault::common_begins(&hook, t, ctx.arg(1), ctx.arg(2)) {
+            return;
+        }
+    }
+    begins(ctx);
+}
+
+/// Apart, so that the program above saves no registers for it.
+#[inline(never)]
+fn begins(ctx: FEntryContext) {
     let Some(t) = thread::current(0) else { return };
     let regs: *const u8 = ctx.arg(3);
     let hook = Hook::<Typed>::at_entry(ctx.arg(0));
@@ -350,6 +384,32 @@ fn fault_exit(ctx: FExitContext) {
     if opt::EMPTY() == 1 {
         return;
     }
+    let task = task();
+    if let Some(t) = thread::in_slot(task) {
+        let hook = Hook::<Typed>::at_exit(null(), task);
+        if let Some(common) = fault::common_ends(&hook, t, ctx.arg(4)) {
+            if let Some((end, ns)) = finish::common(t, common == common::TIMED) {
+                looked_at(t, ctx.arg(0), end, ns);
+            }
+            return;
+        }
+    }
+    ends(ctx);
+}
+
+/// A common fault that is over the threshold, or whose VMA is to be sized.
+#[inline(never)]
+fn looked_at(t: &mut Thread, vma: *const u8, end: u64, ns: u64) {
+    t.fault.kind = Kind::Anon as u8;
+    vma::range::<Typed>(&mut t.fault, vma);
+    finish::anatomy(t, ns);
+    if emit::over_threshold(ns) {
+        finish::emit(t, end, 0, false, vma);
+    }
+}
+
+#[inline(never)]
+fn ends(ctx: FExitContext) {
     // Not `current`: a fault begun before arming has no entry, and is not ours.
     let task = task();
     let Some(t) = thread::of(task) else { return };

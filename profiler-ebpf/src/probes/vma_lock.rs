@@ -18,8 +18,9 @@ use crate::{
 // kernel/locking/rwsem.c
 const RWSEM_WRITER_LOCKED: u64 = 1;
 
-/// `lock_vma_under_rcu(mm, address)` gave no VMA.
-#[inline(always)]
+/// `lock_vma_under_rcu(mm, address)` gave no VMA. Apart, so that the program saves no registers for
+/// it: nearly always there is one.
+#[inline(never)]
 fn refused(mm: *const u8, address: u64) {
     let Some(t) = thread::current(0) else { return };
     if t.fault.phase == phase::RETRYING {

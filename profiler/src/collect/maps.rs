@@ -11,7 +11,7 @@ use aya::{
 };
 use profiler_common::{
     agg::{self, Counters, FaultAgg, LockAgg, LockHist, VmaSizes, lock_index},
-    thread,
+    thread::{self, Common},
     words::{Kind, Loss, Mode, Op, Path},
 };
 
@@ -37,6 +37,8 @@ pub struct Maps {
     overflow: HashMap<MapData, u32, thread::Thread>,
     /// By (tgid, tid).
     dead: BTreeMap<(u32, u32), Thread>,
+    /// Their common faults.
+    dead_common: Common,
     /// Names of processes whose main thread was not seen; `None`: gone before it was looked up.
     leaders: BTreeMap<u32, Option<String>>,
     programs: Vec<ProgramFd>,
@@ -58,6 +60,7 @@ impl Maps {
             slots: slots(ebpf)?,
             overflow: HashMap::try_from(taken(ebpf, "THREADS")?)?,
             dead: BTreeMap::new(),
+            dead_common: Common::default(),
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
             armed_ns: 0,
@@ -95,7 +98,9 @@ impl Maps {
             s.events_emitted += c.emitted;
         }
         s.losses[Loss::RecursionMisses as usize] = self.recursion_misses();
-        s.threads = self.threads()?;
+        let common;
+        (s.threads, common) = self.threads()?;
+        s.faults[Path::VmaLock as usize].add_common(&common);
         let vmstat = host::vmstat().since(&self.vmstat);
         s.vmstat_pgfault = vmstat.pgfault;
         s.vmstat_pgmajfault = vmstat.pgmajfault;
@@ -176,8 +181,9 @@ impl Maps {
         Ok(())
     }
 
-    /// The living and the dead, in order of (tgid, tid).
-    fn threads(&mut self) -> Result<Vec<Thread>, MapError> {
+    /// The living and the dead, in order of (tgid, tid), and the common faults of all.
+    fn threads(&mut self) -> Result<(Vec<Thread>, Common), MapError> {
+        let mut common = Common::default();
         let mut living = BTreeMap::<(u32, u32), Thread>::new();
         let mut dead = Vec::new();
         let slots: Vec<_> = self.slots.used().collect();
@@ -185,20 +191,25 @@ impl Maps {
             if self.slots.is_gone(i) {
                 self.slots.free(i);
                 dead.push(from_raw(&t));
+                self.dead_common.add(&t.counts.common);
             } else {
                 living.insert((t.tgid, t.tid), from_raw(&t));
+                common.add(&t.counts.common);
             }
         }
         let overflow: Vec<_> = self.overflow.iter().filter_map(Result::ok).collect();
         for (tid, t) in overflow {
             if t.exited == 0 {
                 living.insert((t.tgid, t.tid), from_raw(&t));
+                common.add(&t.counts.common);
             } else {
                 // Fails only if the kernel side has just given it to another thread.
                 let _ = self.overflow.remove(&tid);
                 dead.push(from_raw(&t));
+                self.dead_common.add(&t.counts.common);
             }
         }
+        common.add(&self.dead_common);
         dead.into_iter().for_each(|t| self.bury(t));
         for (key, dead) in &self.dead {
             living
@@ -211,7 +222,7 @@ impl Maps {
                 .or_insert_with(|| dead.clone());
         }
         self.leaders(&mut living);
-        Ok(living.into_values().collect())
+        Ok((living.into_values().collect(), common))
     }
 
     /// A process is named after its main thread. One that has done nothing since arming is looked
@@ -295,19 +306,18 @@ fn add<const N: usize>(sum: &mut [u64; N], part: &[u64; N]) {
 
 fn from_raw(t: &thread::Thread) -> Thread {
     let c = &t.counts;
+    let mut by_path = c.by_path;
+    by_path[Path::VmaLock as usize] += c.common.faults;
     Thread {
         tid: t.tid,
         tgid: t.tgid,
         comm: text(&t.comm),
         exited: t.exited != 0,
-        by_path: c.by_path,
-        minor: t
-            .accounted
-            .wrapping_sub(c.major)
-            .wrapping_sub(t.first_minor),
-        major: c.major.wrapping_sub(t.first_major),
-        sum_ns: c.sum_ns,
-        max_ns: c.max_ns,
+        by_path,
+        minor: t.minor.wrapping_sub(t.first_minor),
+        major: t.major.wrapping_sub(t.first_major),
+        sum_ns: c.sum_ns + c.common.sum_ns,
+        max_ns: c.max_ns.max(c.common.max_ns),
         log2_us: c.log2_us.map(u64::from),
         waits: c.waits,
         wait_sum_ns: c.wait_sum_ns,

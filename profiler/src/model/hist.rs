@@ -30,11 +30,11 @@ impl Default for Hist {
 impl Hist {
     /// Adds another CPU's part.
     pub fn add_raw(&mut self, raw: &agg::Hist) {
-        self.count += raw.count;
         self.sum_ns = self.sum_ns.wrapping_add(raw.sum_ns);
         self.max_ns = self.max_ns.max(raw.max_ns);
         for (sum, slot) in self.slots.iter_mut().zip(raw.slots) {
             *sum += slot;
+            self.count += slot;
         }
     }
 

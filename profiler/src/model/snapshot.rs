@@ -2,6 +2,7 @@
 
 use profiler_common::{
     hist::{DECADES, LOG2_BUCKETS},
+    thread::Common,
     words::{FallbackReason, Kind, Loss, Mode, Op, Path},
 };
 
@@ -14,6 +15,17 @@ pub struct FaultStats {
     pub major: u64,
     pub by_kind: [u64; Kind::COUNT],
     pub latency: Hist,
+}
+
+impl FaultStats {
+    /// Faults that threads counted for themselves, all of anonymous memory; what is missing of their
+    /// times beside the slots.
+    pub fn add_common(&mut self, common: &Common) {
+        self.count += common.faults;
+        self.by_kind[Kind::Anon as usize] += common.faults;
+        self.latency.sum_ns = self.latency.sum_ns.wrapping_add(common.sum_ns);
+        self.latency.max_ns = self.latency.max_ns.max(common.max_ns);
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
