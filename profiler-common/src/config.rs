@@ -97,7 +97,7 @@ macro_rules! options {
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
             (VM_FAULT_SPECIAL, "those, VM_FAULT_RETRY and VM_FAULT_COMPLETED"),
             (EARLY_VMA_LOCK, "1: VMA locks are for VMAs only that have an anon_vma (before 6.7)"),
-            (EMPTY, "1: every program returns at once: the floor that benches compare with"),
+            (TID, "the offset of task_struct.pid; missing: every program returns at once, as benches want it"),
         }
     };
 }

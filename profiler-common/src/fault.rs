@@ -6,7 +6,7 @@
 //! by one since the last look; what does not fit is dropped and counted as a loss.
 
 use crate::{
-    thread::{InFlight, Thread, common, phase, timed},
+    thread::{InFlight, Thread, common, phase, timed, word},
     waits::Waits,
     words::{FallbackReason, Loss, Path},
     zero::zero,
@@ -62,8 +62,7 @@ fn has(value: u32, bits: u32) -> bool {
 /// common fault, and [`attempt_begins`] is to know of it.
 #[inline(always)]
 pub fn common_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) -> bool {
-    let in_no_fault = u16::from_ne_bytes([t.fault.phase, t.fault.stranger]) == 0;
-    if !in_no_fault || !has(flags, w.vma_lock()) || !w.anonymous() {
+    if !t.fault.in_none() || !has(flags, w.vma_lock()) || !w.anonymous() {
         return false;
     }
     let mask = u64::from(w.sample_mask());
@@ -72,23 +71,39 @@ pub fn common_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) 
     f.address = address;
     f.vm_ops = 0;
     f.flags = flags;
-    (f.phase, f.stranger, f.slow) = (phase::ATTEMPT, 0, 0);
-    (f.attempts, f.path, f.fallback) = (1, Path::VmaLock as u8, 0);
     if sampled {
-        (f.common, f.timed) = (common::TIMED, timed::SAMPLED);
+        f.set_word(COMMON_TIMED);
         f.start_ns = w.now();
     } else {
-        (f.common, f.timed) = (common::UNTIMED, timed::NO);
+        f.set_word(COMMON_UNTIMED);
     }
     true
+}
+
+const COMMON_TIMED: u64 = common_word(common::TIMED, timed::SAMPLED);
+const COMMON_UNTIMED: u64 = common_word(common::UNTIMED, timed::NO);
+
+/// phase, stranger, common, slow, timed, attempts, path, fallback
+const fn common_word(common: u8, timed: u8) -> u64 {
+    word([
+        phase::ATTEMPT,
+        0,
+        common,
+        0,
+        timed,
+        1,
+        Path::VmaLock as u8,
+        0,
+    ])
 }
 
 /// `handle_mm_fault` returned `ret`. `Some`: a common fault has ended, of which one of [`common`] is
 /// left to count. `None`: for [`attempt_ends`].
 #[inline(always)]
 pub fn common_ends<W: World>(w: &W, t: &mut Thread, ret: u32) -> Option<u8> {
-    let [common, slow] = [t.fault.common, t.fault.slow];
-    if common == common::NO || slow != 0 || ret != 0 {
+    let common = t.fault.still_common();
+    let of_two = common == u16::from(common::UNTIMED) || common == u16::from(common::TIMED);
+    if ret != 0 || !of_two {
         return None;
     }
     let minor = w.minors();
@@ -98,7 +113,7 @@ pub fn common_ends<W: World>(w: &W, t: &mut Thread, ret: u32) -> Option<u8> {
     t.minor = minor;
     t.fault.phase = phase::IDLE;
     t.fault.common = common::NO;
-    Some(common)
+    Some(common as u8)
 }
 
 /// A call of `handle_mm_fault` begins.

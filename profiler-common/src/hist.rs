@@ -16,15 +16,30 @@ pub const SLOTS: usize = ((MAX_POW - MIN_POW) as usize) * (SUB as usize) + 2;
 /// The slot a duration belongs to.
 #[inline(always)]
 pub fn slot_of(ns: u64) -> usize {
+    place_of(ns).0
+}
+
+/// Slots, sixteen at a time: octave `i` holds `[2^i, 2^(i+1)) * FLOOR_NS`, the first also everything
+/// shorter, the last everything from [`CEIL_NS`] on.
+pub const OCTAVES: usize = (MAX_POW - MIN_POW) as usize + 1;
+
+/// The slot and the octave a duration belongs to.
+#[inline(always)]
+pub fn place_of(ns: u64) -> (usize, usize) {
     if ns < FLOOR_NS {
-        return 0;
+        return (0, 0);
     }
-    if ns >= CEIL_NS {
-        return SLOTS - 1;
-    }
-    let pow = log2(ns);
-    let sub = (ns >> (pow - SUB_BITS)) & (SUB - 1);
-    1 + ((pow - MIN_POW) as usize) * (SUB as usize) + sub as usize
+    let octave = if ns < FLOOR_NS << 8 {
+        // Nearly all faults, and holds of a lock.
+        OCTAVE[(ns >> MIN_POW) as usize] as usize
+    } else if ns < CEIL_NS {
+        (log2(ns) - MIN_POW) as usize
+    } else {
+        return (SLOTS - 1, OCTAVES - 1);
+    };
+    // The shift leaves sixteen and the slot's place in the octave.
+    let place = (ns >> (octave + (MIN_POW - SUB_BITS) as usize)) as usize;
+    (octave * SUB as usize + place - (SUB as usize - 1), octave)
 }
 
 /// The smallest value of a slot.
@@ -74,20 +89,12 @@ pub fn decade_of(ns: u64) -> usize {
 /// bucket 0 also everything shorter.
 pub const LOG2_BUCKETS: usize = 24;
 
-/// The coarse bucket of a duration in slot `slot`: the kernel side has just worked that out.
-#[inline(always)]
-pub fn log2_us_of(slot: usize) -> usize {
-    // A shift instead of a division: "microseconds" of 1024 ns, the convention of bcc's tables.
-    const FIRST: usize = ((10 - MIN_POW) as usize) * (SUB as usize) + 1;
-    if slot < FIRST {
-        return 0;
-    }
-    let bucket = (slot - FIRST) / SUB as usize;
-    if bucket < LOG2_BUCKETS {
-        bucket
-    } else {
-        LOG2_BUCKETS - 1
-    }
+/// The coarse bucket of the durations of an octave: "microseconds" of 1024 ns, the convention of
+/// bcc's tables.
+pub fn log2_us_of(octave: usize) -> usize {
+    octave
+        .saturating_sub((10 - MIN_POW) as usize)
+        .min(LOG2_BUCKETS - 1)
 }
 
 /// eBPF has no instruction that counts zeros, and each branch of a search would double the paths the
@@ -105,6 +112,17 @@ pub fn log2(value: u64) -> u32 {
     let index = (v - (v >> 1)).wrapping_mul(DE_BRUIJN) >> 58;
     u32::from(LOG2[index as usize])
 }
+
+/// Logarithms of what fits a byte; that of 0 is not asked for.
+static OCTAVE: [u8; 256] = {
+    let mut log = [0; 256];
+    let mut i = 2;
+    while i < 256 {
+        log[i] = log[i / 2] + 1;
+        i += 1;
+    }
+    log
+};
 
 const DE_BRUIJN: u64 = 0x07ed_d5e5_9a4e_28c2;
 static LOG2: [u8; 64] = [
@@ -164,7 +182,7 @@ mod tests {
             for ns in [1u64 << pow, (1u64 << pow) | (1 << pow) >> 1] {
                 assert_eq!(log2(ns), pow);
                 let want = pow.saturating_sub(10).min(LOG2_BUCKETS as u32 - 1);
-                assert_eq!(log2_us_of(slot_of(ns)), want as usize, "{ns}");
+                assert_eq!(log2_us_of(place_of(ns).1), want as usize, "{ns}");
             }
         }
     }

@@ -2,8 +2,10 @@
 //! counts. Only the thread itself writes to it, so nothing here needs atomics; it heals itself by
 //! being overwritten when the next fault or lock begins.
 
+use core::mem::offset_of;
+
 use crate::{
-    hist::LOG2_BUCKETS,
+    hist::OCTAVES,
     waits::Waits,
     words::{Mode, Path},
 };
@@ -68,6 +70,50 @@ pub struct InFlight {
     pub waits: Waits,
 }
 
+/// Where the eight bytes begin that a common fault writes at once.
+const WORD: usize = offset_of!(InFlight, phase);
+const _: () = assert!(WORD.is_multiple_of(8));
+
+/// The fields in the order they lie in, from `phase` on.
+#[inline(always)]
+pub const fn word(bytes: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(bytes)
+}
+
+impl InFlight {
+    /// `phase` and `stranger` are 0: a target's thread that is in no fault.
+    #[inline(always)]
+    pub fn in_none(&self) -> bool {
+        self.pair::<WORD>() == 0
+    }
+
+    /// `common`, if no slow path was seen: else a number that is none of [`common`].
+    #[inline(always)]
+    pub fn still_common(&self) -> u16 {
+        u16::from_le(self.pair::<{ offset_of!(InFlight, common) }>())
+    }
+
+    /// Two bytes in one load, which the compiler would make two of.
+    #[inline(always)]
+    fn pair<const AT: usize>(&self) -> u16 {
+        const { assert!(AT >= WORD && AT < WORD + 8 && AT.is_multiple_of(2)) };
+        // SAFETY: inside the structure, two bytes, aligned as the structure is.
+        unsafe {
+            (&raw const *self)
+                .byte_add(AT)
+                .cast::<u16>()
+                .read_volatile()
+        }
+    }
+
+    /// Sets `phase` and what follows.
+    #[inline(always)]
+    pub fn set_word(&mut self, word: u64) {
+        // SAFETY: inside the structure, eight bytes, aligned as the structure is.
+        unsafe { (&raw mut *self).byte_add(WORD).cast::<u64>().write(word) };
+    }
+}
+
 /// A request for, or a hold of, one `mmap_lock`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -119,10 +165,11 @@ pub struct ThreadCounts {
     pub common: Common,
     /// All others.
     pub by_path: [u64; Path::COUNT],
-    /// Their times. `log2_us` is of all faults.
+    /// Their times.
     pub sum_ns: u64,
     pub max_ns: u64,
-    pub log2_us: [u32; LOG2_BUCKETS],
+    /// The times of all faults.
+    pub octaves: [u32; OCTAVES],
     pub waits: [u64; Mode::COUNT],
     pub wait_sum_ns: [u64; Mode::COUNT],
     pub wait_max_ns: [u64; Mode::COUNT],

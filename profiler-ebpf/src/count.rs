@@ -3,7 +3,7 @@
 
 use profiler_common::{
     agg::{Counters, Hist},
-    hist::{SLOTS, slot_of},
+    hist::{SLOTS, place_of},
     words::Loss,
 };
 
@@ -36,21 +36,21 @@ pub fn duration(hist: &mut Hist, ns: u64) {
     weighted(hist, ns, 1);
 }
 
-/// A duration that stands for `weight`. Gives the slot, for a coarser count of the same.
+/// A duration that stands for `weight`. Gives the octave, for a coarser count of the same.
 #[inline(always)]
 pub fn weighted(hist: &mut Hist, ns: u64, weight: u64) -> usize {
     hist.sum_ns += ns * weight;
     if ns > hist.max_ns {
         hist.max_ns = ns;
     }
-    let at = slot_of(ns);
+    let (at, octave) = place_of(ns);
     slot(&mut hist.slots, at, weight);
-    at
+    octave
 }
 
 #[inline(always)]
 pub fn slot(slots: &mut [u64; SLOTS], at: usize, weight: u64) {
-    // `slot_of` is in range by construction; the verifier wants to see it.
+    // `place_of` is in range by construction; the verifier wants to see it.
     if let Some(n) = slots.get_mut(at) {
         *n += weight;
     }

@@ -7,7 +7,7 @@ use core::hint::black_box;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use profiler_common::{
     agg::{SIZES, io_index},
-    hist::{log2_us_of, slot_of},
+    hist::{OCTAVES, place_of},
     record::{self, FaultRecord, NAME},
     thread::{Common, InFlight, Thread, timed},
     waits::seen,
@@ -49,12 +49,12 @@ pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)
     let end = now();
     let ns = end.saturating_sub(t.fault.start_ns);
     let weight = weight(&t.fault);
-    let slot = count::weighted(&mut agg.latency, ns, weight);
+    let octave = count::weighted(&mut agg.latency, ns, weight);
     t.counts.sum_ns += ns * weight;
     if ns > t.counts.max_ns {
         t.counts.max_ns = ns;
     }
-    coarsely(t, slot, weight);
+    coarsely(t, octave, weight);
     Some((end, ns))
 }
 
@@ -66,20 +66,24 @@ pub fn common(t: &mut Thread, timed: bool) -> Option<(u64, u64)> {
     if !timed {
         return None;
     }
-    let agg = FAULTS.get_ptr_mut(Path::VmaLock as u32)?;
     let end = now();
-    let ns = end.saturating_sub(t.fault.start_ns);
+    let mut ns = end.wrapping_sub(t.fault.start_ns);
+    // `saturating_sub` in one instruction less.
+    if (ns as i64) < 0 {
+        ns = 0;
+    }
     let weight = u64::from(opt::SAMPLE());
     let sums = &mut t.counts.common;
     sums.sum_ns += ns * weight;
     if ns > sums.max_ns {
         sums.max_ns = ns;
     }
-    let slot = slot_of(ns);
+    let (slot, octave) = place_of(ns);
+    coarsely(t, octave, weight);
+    let agg = FAULTS.get_ptr_mut(Path::VmaLock as u32)?;
     // SAFETY: this CPU's own copy.
     count::slot(unsafe { &mut (*agg).latency.slots }, slot, weight);
-    coarsely(t, slot, weight);
-    (emit::over_threshold(ns) || wants_vma_size(t)).then_some((end, ns))
+    (emit::over_threshold(ns) || its_turn(t)).then_some((end, ns))
 }
 
 /// The counts of a thread that userspace will not see.
@@ -98,13 +102,9 @@ pub fn hand_over(common: &Common) {
 
 /// One more, or `weight`, in the thread's own histogram.
 #[inline(always)]
-fn coarsely(t: &mut Thread, slot: usize, weight: u64) {
-    // Out of the compiler's sight: it would compare before the division, and the verifier of 6.1
-    // then loses the bound.
-    let bucket = black_box(log2_us_of(slot));
-    if let Some(n) = t.counts.log2_us.get_mut(bucket) {
-        *n += weight as u32;
-    }
+fn coarsely(t: &mut Thread, octave: usize, weight: u64) {
+    // In range by construction; the verifier wants to see it.
+    t.counts.octaves[octave & (OCTAVES - 1)] += weight as u32;
 }
 
 /// How many faults it stands for.
@@ -195,7 +195,12 @@ const SIZE_SAMPLE: u64 = 16;
 /// are powers of two, so of the faults timed by `SAMPLE`, the rarer of the two is left.
 #[inline(always)]
 pub fn wants_vma_size(t: &Thread) -> bool {
-    t.fault.slow != 0 || t.minor & (SIZE_SAMPLE - 1) == 1
+    t.fault.slow != 0 || its_turn(t)
+}
+
+#[inline(always)]
+fn its_turn(t: &Thread) -> bool {
+    t.minor & (SIZE_SAMPLE - 1) == 1
 }
 
 /// The VMA's range is in the fault.

@@ -5,7 +5,7 @@ use profiler_common::{config::SLOTS_MAX, thread::Thread, words::Loss};
 
 use crate::{
     count, emit, filter, finish,
-    globals::{off, opt},
+    globals::{MISSING, off, opt},
     kernel::{Mem, Typed, task},
     maps::{CLAIMS, MMS, SLOTS, THREADS, ZERO},
 };
@@ -13,32 +13,40 @@ use crate::{
 // include/uapi/linux/bpf.h
 const BPF_NOEXIST: u64 = 1;
 
-/// A load, where the helper that gives it would be a call.
+/// The current task and its thread id; `None`: all programs are to be empty.
 #[inline(always)]
-fn tid_of(task: *const u8) -> u32 {
-    // SAFETY: typed task pointer, offset of an int.
-    unsafe { Typed::read(task, off::TASK_PID()) }
+pub fn me() -> Option<(*const u8, u32)> {
+    let tid = opt::TID();
+    if tid == MISSING {
+        return None;
+    }
+    let task = task();
+    // SAFETY: typed task pointer, offset of an int. A load, where the helper would be a call.
+    Some((task, unsafe { Typed::read(task, tid) }))
 }
 
 /// The current thread's entry, if it has one.
 #[inline(always)]
 pub fn known() -> Option<&'static mut Thread> {
-    if opt::EMPTY() == 1 {
-        return None;
-    }
-    of(task())
+    let (task, tid) = me()?;
+    find(tid, task as u64)
 }
 
 /// The entry of another thread, if it has one.
 #[inline(always)]
 pub fn of(task: *const u8) -> Option<&'static mut Thread> {
-    find(tid_of(task), task as u64)
+    let tid = opt::TID();
+    if tid == MISSING {
+        return None;
+    }
+    // SAFETY: typed task pointer, offset of an int.
+    find(unsafe { Typed::read(task, tid) }, task as u64)
 }
 
-/// The entry of `task`, the current one, where nearly every thread has it: in its own slot.
+/// The entry of a thread where nearly every one has it: in its own slot.
 #[inline(always)]
-pub fn in_slot(task: *const u8) -> Option<&'static mut Thread> {
-    let entry = SLOTS.get_ptr_mut(slot_of(tid_of(task)))?;
+pub fn in_slot(task: *const u8, tid: u32) -> Option<&'static mut Thread> {
+    let entry = SLOTS.get_ptr_mut(slot_of(tid))?;
     // SAFETY: as in `find`.
     unsafe { ((*entry).task == task as u64).then(|| &mut *entry) }
 }
@@ -66,11 +74,7 @@ fn find(tid: u32, task: u64) -> Option<&'static mut Thread> {
 /// `None`: not a target, vmascope itself, not armed yet, or no room (counted).
 #[inline(always)]
 pub fn current(mm: u64) -> Option<&'static mut Thread> {
-    if opt::EMPTY() == 1 {
-        return None;
-    }
-    let task = task();
-    let tid = tid_of(task);
+    let (task, tid) = me()?;
     if let Some(t) = find(tid, task as u64) {
         return (t.target == 1 || filter::visits(mm, own_mm())).then_some(t);
     }

@@ -358,10 +358,10 @@ fn locks_mm(address: u64) {
 /// `handle_mm_fault(vma, address, flags, regs)`
 #[fentry]
 fn fault_entry(ctx: FEntryContext) {
-    if opt::EMPTY() == 1 {
+    let Some((task, tid)) = thread::me() else {
         return;
-    }
-    if let Some(t) = thread::in_slot(task()) {
+    };
+    if let Some(t) = thread::in_slot(task, tid) {
         let hook = Hook::<Typed>::at_entry(ctx.arg(0));
         if fault::common_begins(&hook, t, ctx.arg(1), ctx.arg(2)) {
             return;
@@ -381,11 +381,10 @@ fn begins(ctx: FEntryContext) {
 
 #[fexit]
 fn fault_exit(ctx: FExitContext) {
-    if opt::EMPTY() == 1 {
+    let Some((task, tid)) = thread::me() else {
         return;
-    }
-    let task = task();
-    if let Some(t) = thread::in_slot(task) {
+    };
+    if let Some(t) = thread::in_slot(task, tid) {
         let hook = Hook::<Typed>::at_exit(null(), task);
         if let Some(common) = fault::common_ends(&hook, t, ctx.arg(4)) {
             if let Some((end, ns)) = finish::common(t, common == common::TIMED) {

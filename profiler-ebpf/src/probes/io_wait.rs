@@ -10,7 +10,7 @@ use profiler_common::thread::phase;
 
 use super::fault::ELSEWHERE;
 use crate::{
-    globals::{MISSING, off, opt},
+    globals::{MISSING, off},
     kernel::{Mem, Typed, now, task},
     thread,
 };
@@ -80,9 +80,6 @@ fn io_timed_kp(_ctx: ProbeContext) {
 /// (preempt, prev, next, prev_state): `next` is about to run again.
 #[btf_tracepoint]
 fn io_wait_switch(ctx: BtfTracePointContext) {
-    if opt::EMPTY() == 1 {
-        return;
-    }
     let next: *const u8 = ctx.arg(2);
     if let Some(t) = thread::of(next)
         && t.fault.phase == phase::ATTEMPT

@@ -11,6 +11,7 @@ use aya::{
 };
 use profiler_common::{
     agg::{self, Counters, FaultAgg, LockAgg, LockHist, VmaSizes, lock_index},
+    hist::{LOG2_BUCKETS, log2_us_of},
     thread::{self, Common},
     words::{Kind, Loss, Mode, Op, Path},
 };
@@ -308,6 +309,10 @@ fn from_raw(t: &thread::Thread) -> Thread {
     let c = &t.counts;
     let mut by_path = c.by_path;
     by_path[Path::VmaLock as usize] += c.common.faults;
+    let mut log2_us = [0; LOG2_BUCKETS];
+    for (octave, n) in c.octaves.iter().enumerate() {
+        log2_us[log2_us_of(octave)] += u64::from(*n);
+    }
     Thread {
         tid: t.tid,
         tgid: t.tgid,
@@ -318,7 +323,7 @@ fn from_raw(t: &thread::Thread) -> Thread {
         major: t.major.wrapping_sub(t.first_major),
         sum_ns: c.sum_ns + c.common.sum_ns,
         max_ns: c.max_ns.max(c.common.max_ns),
-        log2_us: c.log2_us.map(u64::from),
+        log2_us,
         waits: c.waits,
         wait_sum_ns: c.wait_sum_ns,
         wait_max_ns: c.wait_max_ns,

@@ -5,7 +5,7 @@ use aya::{
     maps::{Array, HashMap},
 };
 
-use profiler_common::config::fault_hook;
+use profiler_common::config::{MISSING, fault_hook};
 
 use super::{
     LoadError, Request,
@@ -21,6 +21,10 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         Some(HookChoice::Kprobe) => fault_hook::ENTRY,
         Some(HookChoice::Tracepoint) | None => fault_hook::EVENTS,
     };
+    let tid = facts
+        .globals()
+        .find_map(|(name, offset)| (name == "TASK_PID").then_some(offset))
+        .unwrap_or(MISSING);
     let options = [
         ("SELF_TGID", std::process::id()),
         ("TARGETED", u32::from(request.targets.is_some())),
@@ -33,7 +37,7 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ),
         ("VM_FAULT_ERROR", facts.vm_fault_error()),
         ("VM_FAULT_SPECIAL", facts.vm_fault_special()),
-        ("EMPTY", u32::from(request.empty)),
+        ("TID", if request.empty { MISSING } else { tid }),
         ("EARLY_VMA_LOCK", u32::from(facts.early_vma_lock())),
         ("FAULT_HOOK", fault_hook),
     ];

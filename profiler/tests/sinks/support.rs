@@ -3,7 +3,7 @@
 
 use profiler_common::{
     agg::io_index,
-    hist::{decade_of, log2_us_of, slot_of},
+    hist::{decade_of, log2_us_of, place_of},
     words::{
         FallbackReason, FolioState, HeldWait, IoprioClass, Kind, Loss, Mode, Op, Path, PrioClass,
         RetryReason,
@@ -243,8 +243,8 @@ fn threads(seconds: u64) -> Vec<Thread> {
         t.minor = t.faults() - t.major;
         t.sum_ns = t.minor * 900 + t.major * 3 * MS;
         t.max_ns = 5 * MS;
-        t.log2_us[log2_us_of(slot_of(900))] = t.minor;
-        t.log2_us[log2_us_of(slot_of(3 * MS))] = t.major;
+        t.log2_us[log2_us_of(place_of(900).1)] = t.minor;
+        t.log2_us[log2_us_of(place_of(3 * MS).1)] = t.major;
         let mode = if writer { Mode::Write } else { Mode::Read } as usize;
         t.waits[mode] = 40 * seconds;
         t.wait_sum_ns[mode] = 40 * seconds * 81_000;
