@@ -157,7 +157,7 @@ mod tests {
     fn usage_errors_are_one_line_with_the_remedy() {
         assert_eq!(
             line(&["demo", "flood"]),
-            "unknown scenario `flood`: choose from touch, storm, file, userfault, swap, cow, thp, shmem"
+            "unknown scenario `flood`: choose from touch, storm, file, userfault, freeze, inversion, conflict, fork, reader, stress, swap, cow, thp, shmem"
         );
         assert_eq!(
             line(&["dance"]),

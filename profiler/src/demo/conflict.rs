@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{
     Answer,
     call::Call,
-    crew::{Crew, Member, Priority, Row, Step, one},
+    crew::{Crew, Member, Priority, Row, Step, line, one},
     memory::{Mapping, page_size},
     sleep_until,
     slow::{self, Server},
@@ -108,7 +108,8 @@ pub fn run(args: &Args) -> Result<Truth> {
             .push(Step::new("busy", args.delay + busy, Call::Unmap));
         members.push(member);
     }
-    members.extend(callers(args, &memory, pages)?);
+    let islands = islands(args.others)?;
+    members.extend(callers(args, &memory, &islands));
     let crew = Crew::assemble(members)?;
     let start_ns = crew.start();
     if let Some((cached, _)) = &latch {
@@ -117,7 +118,7 @@ pub fn run(args: &Args) -> Result<Truth> {
     }
     let mut rows = crew.finish(args.delay + PATIENCE)?;
     let (start, end) = (memory.start(), memory.end());
-    drop((memory, latch));
+    drop((memory, islands, latch));
     let mut log = server.stop()?;
     slow::check(&log, 1)?;
     let io = log.pop().context("the storage was asked for nothing")?;
@@ -171,39 +172,55 @@ impl Truth {
     }
 }
 
-/// M + N calls, spread evenly from the first tenth of the delay to the last but one.
-fn callers(args: &Args, memory: &Arc<Mapping>, pages: usize) -> Result<Vec<Member>> {
+/// Each second page is a VMA between two that it never merges with.
+fn islands(n: usize) -> Result<Arc<Mapping>> {
     let page = page_size();
-    let (m, n) = (args.writers, args.others);
-    // Each second page is a VMA between two that it never merges with.
-    let islands = Arc::new(Mapping::new((2 * n + 1) * page)?);
+    let islands = Mapping::new((2 * n + 1) * page)?;
     for i in 0..=n {
         islands.protect(2 * i * page, page, libc::PROT_NONE)?;
     }
+    Ok(Arc::new(islands))
+}
+
+/// M + N calls, spread evenly from the first tenth of the delay to the last but one.
+fn callers(args: &Args, memory: &Arc<Mapping>, islands: &Arc<Mapping>) -> Vec<Member> {
+    let page = page_size();
+    let (m, n) = (args.writers, args.others);
+    let whole = (memory.end() - memory.start()) as usize;
+    let line = line(m);
     let mut members = Vec::new();
     let mut steps = Vec::new();
     let mut others = 0;
     for (k, writer) in turns(m, n).into_iter().enumerate() {
         let after = args.delay / 10 + args.delay * 7 / 10 * k as u32 / (m + n) as u32;
         let call = match writer {
-            // A protection that it does not have: else nothing would be locked.
+            // A protection that it does not have: else nothing would be locked. The whole VMA has one or
+            // the other by turns, so the writers keep their order.
             Some(i) if args.split => Call::protect(memory, (2 * i + 2) * page, page, READ_WRITE),
             Some(i) => {
                 let protection = [READ_WRITE, libc::PROT_READ][i % 2];
-                Call::protect(memory, 0, pages * page, protection)
+                Call::protect(memory, 0, whole, protection)
             }
             None => {
                 others += 1;
-                Call::protect(&islands, (2 * others - 1) * page, page, libc::PROT_READ)
+                Call::protect(islands, (2 * others - 1) * page, page, libc::PROT_READ)
             }
         };
         let (role, i) = match writer {
             Some(i) => ("writer", i),
             None => ("other", others - 1),
         };
+        let mut step = Step::new(role, after, call);
+        if role == "writer" {
+            step = step.in_turn(&line, i);
+        }
         match args.from {
-            From::One => steps.push(Step::new(role, after, call)),
-            From::Threads => members.push(one(format!("vma-{role}-{i:02}"), role, after, call)),
+            From::One => steps.push(step),
+            From::Threads => members.push(Member {
+                name: format!("vma-{role}-{i:02}"),
+                priority: Priority::Inherited,
+                steps: vec![step],
+            }),
         }
     }
     if !steps.is_empty() {
@@ -213,7 +230,7 @@ fn callers(args: &Args, memory: &Arc<Mapping>, pages: usize) -> Result<Vec<Membe
             steps,
         });
     }
-    Ok(members)
+    members
 }
 
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;

@@ -8,7 +8,7 @@
 use std::{
     io, ptr,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -37,12 +37,64 @@ pub struct Step {
     role: &'static str,
     after: Duration,
     call: Call,
+    turn: Option<(Line, usize)>,
 }
 
 impl Step {
     pub fn new(role: &'static str, after: Duration, call: Call) -> Self {
-        Self { role, after, call }
+        Self {
+            role,
+            after,
+            call,
+            turn: None,
+        }
     }
+
+    /// Not before the step ahead of it in the line has been made: a machine that is late with two
+    /// threads may wake them in any order.
+    pub fn in_turn(mut self, line: &Line, place: usize) -> Self {
+        self.turn = Some((Arc::clone(line), place));
+        self
+    }
+}
+
+/// A futex for each of the steps, of several threads, that keep their order: 1 when it is its turn.
+/// Who waits must not look again and again: it would take the time of the one it waits for.
+pub type Line = Arc<[AtomicU32]>;
+
+pub fn line(steps: usize) -> Line {
+    (0..steps)
+        .map(|place| AtomicU32::new(u32::from(place == 0)))
+        .collect()
+}
+
+/// Returns when the futex is no longer 0.
+fn wait(futex: &AtomicU32) {
+    while futex.load(Ordering::Acquire) == 0 {
+        // SAFETY: the futex is a live atomic; no time-out.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                futex.as_ptr(),
+                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                0,
+                ptr::null::<libc::timespec>(),
+            )
+        };
+    }
+}
+
+fn wake(futex: &AtomicU32) {
+    futex.store(1, Ordering::Release);
+    // SAFETY: the futex is a live atomic.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            futex.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            i32::MAX,
+        )
+    };
 }
 
 #[derive(Clone, Copy)]
@@ -147,16 +199,7 @@ impl Crew {
         let lead = WAKE.as_nanos() as u64 * (self.told.len() as u64 + 5);
         let start_ns = now_ns() + lead;
         self.shared.start_ns.store(start_ns, Ordering::Release);
-        self.shared.go.store(1, Ordering::Release);
-        // SAFETY: the futex is a live atomic.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.shared.go.as_ptr(),
-                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
-                i32::MAX,
-            )
-        };
+        wake(&self.shared.go);
         start_ns
     }
 
@@ -246,22 +289,21 @@ fn work(shared: &Shared, slot: &Slot, member: &Member) -> Result<()> {
         make(&step.call.practice()?, slot, 0, &mut buffer, &mut last)?;
     }
     shared.ready.fetch_add(1, Ordering::AcqRel);
-    while shared.go.load(Ordering::Acquire) == 0 {
-        // SAFETY: the futex is a live atomic; no time-out.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                shared.go.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                0,
-                ptr::null::<libc::timespec>(),
-            )
-        };
-    }
+    wait(&shared.go);
     let start_ns = shared.start_ns.load(Ordering::Acquire);
     for (i, step) in member.steps.iter().enumerate() {
         sleep_until(start_ns + step.after.as_nanos() as u64);
+        let turn = |ahead| {
+            let (line, place) = step.turn.as_ref()?;
+            line.get(place + ahead)
+        };
+        if let Some(mine) = turn(0) {
+            wait(mine);
+        }
         make(&step.call, slot, i, &mut buffer, &mut last)?;
+        if let Some(next) = turn(1) {
+            wake(next);
+        }
     }
     Ok(())
 }
@@ -326,8 +368,6 @@ pub fn one(name: impl Into<String>, role: &'static str, after: Duration, call: C
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::super::memory::{Mapping, page_size};
     use super::*;
 
@@ -369,6 +409,24 @@ mod tests {
         // What the threads had of it, they gave back.
         assert_eq!(Arc::strong_count(&memory), 1);
         assert!(memory.in_core(page).is_ok());
+    }
+
+    #[test]
+    fn a_line_keeps_its_order_though_the_moments_do_not() {
+        let line = line(3);
+        let late = |i: usize| Duration::from_millis(30 - 10 * i as u64);
+        let members = (0..3).map(|i| {
+            let step = Step::new("map", late(i), Call::Map(page_size()));
+            Member {
+                name: format!("crew-{i}"),
+                priority: Priority::Inherited,
+                steps: vec![step.in_turn(&line, i)],
+            }
+        });
+        let crew = Crew::assemble(members.collect()).unwrap();
+        crew.start();
+        let rows = crew.finish(Duration::from_secs(20)).unwrap();
+        assert!(rows.is_sorted_by(|a, b| a.end_ns <= b.start_ns), "{rows:?}");
     }
 
     #[test]

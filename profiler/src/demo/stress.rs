@@ -176,29 +176,3 @@ fn work(shared: &Shared, slot: &Slot, i: usize) -> Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operation_has_its_turn() {
-        let args = Args {
-            threads: 3,
-            duration: Duration::from_millis(500),
-            seed: 5,
-        };
-        let truth = run(&args).unwrap();
-        assert_eq!(truth.threads.len(), 3);
-        for op in Op::ALL {
-            let calls: u64 = truth.threads.iter().map(|t| t.calls[op.name()]).sum();
-            assert!(calls > 0, "no {} in {truth:?}", op.name());
-        }
-        for thread in &truth.threads {
-            assert!(
-                thread.minor > 0 && thread.end_ns > thread.start_ns,
-                "{thread:?}"
-            );
-        }
-    }
-}

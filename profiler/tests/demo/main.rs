@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+mod locks;
+
 use std::{
     io::Read as _,
     process::{Command, Stdio},
