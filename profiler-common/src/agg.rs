@@ -122,7 +122,9 @@ pub fn lock_index(mode: u8, op: u8) -> u32 {
 pub struct LockHist {
     /// Acquisitions that had to wait.
     pub wait: Hist,
+    /// The slots only: the rest follows from [`LockAgg`].
     pub hold: Hist,
-    /// Every acquisition by how long it took, waits included (`--mmap-lock all` only).
+    /// Acquisitions by how long they took, waits included (`--mmap-lock all` only): every one, or
+    /// where slow paths tell of waits, those that had to wait.
     pub decades: [u64; DECADES],
 }

@@ -17,14 +17,22 @@ macro_rules! kernel_fields {
             (VMA_FILE, "vm_area_struct.vm_file"),
             (VMA_OPS, "vm_area_struct.vm_ops"),
             (VMA_ANON_VMA, "vm_area_struct.anon_vma"),
+            (VMA_REFCNT, "vm_area_struct.vm_refcnt"),
+            (VMA_VM_LOCK, "vm_area_struct.vm_lock"),
             (VMA_ANON_NAME, "vm_area_struct.anon_name"),
             (ANON_NAME, "anon_vma_name.name"),
             (OPS_MAP_PAGES, "vm_operations_struct.map_pages"),
             (MM_MMAP_LOCK, "mm_struct.mmap_lock"),
+            (MM_VMA_WRITER_WAIT, "mm_struct.vma_writer_wait"),
+            (RCUWAIT_TASK, "rcuwait.task"),
+            (VMF_VMA, "vm_fault.vma"),
             (MM_MAP_COUNT, "mm_struct.map_count"),
             (MM_TOTAL_VM, "mm_struct.total_vm"),
             (RWSEM_COUNT, "rw_semaphore.count"),
             (RWSEM_OWNER, "rw_semaphore.owner"),
+            (RWSEM_OSQ, "rw_semaphore.osq"),
+            (RWSEM_WAIT_LIST, "rw_semaphore.wait_list"),
+            (RWSEM_WAITER_TASK, "rwsem_waiter.task"),
             (FILE_INODE, "file.f_inode"),
             (FILE_DENTRY, "file.f_path.dentry"),
             (DENTRY_NAME, "dentry.d_name.name"),
@@ -52,8 +60,12 @@ macro_rules! kernel_fields {
             // kernel has one of the two sets.
             (REGS_ORIG_AX, "pt_regs.orig_ax"),
             (REGS_DI, "pt_regs.di"),
+            (REGS_SI, "pt_regs.si"),
+            (REGS_DX, "pt_regs.dx"),
+            (REGS_R10, "pt_regs.r10"),
             (REGS_SYSCALLNO, "pt_regs.syscallno"),
             (REGS_ORIG_X0, "pt_regs.orig_x0"),
+            (REGS_X, "pt_regs.regs"),
             (THREAD_STATUS, "task_struct.thread_info.status"),
             (THREAD_FLAGS, "task_struct.thread_info.flags"),
         }
@@ -93,6 +105,7 @@ macro_rules! options {
             (MIN_US, "threshold for single events"),
             (SAMPLE, "time one common fault in this many"),
             (LOCKS_ALL, "1: the mmap_lock tracepoints are attached"),
+            (SLOW_SEEN, "1: the rwsem slow paths tell when a wait begins and ends: all waits, and these alone"),
             (FAULT_HOOK, "what of handle_mm_fault is hooked: see fault_hook"),
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
             (VM_FAULT_SPECIAL, "those, VM_FAULT_RETRY and VM_FAULT_COMPLETED"),
@@ -120,6 +133,8 @@ pub const THREADS_MAX: u32 = 4 * 1024;
 pub const TARGETS_MAX: u32 = 8 * 1024;
 /// Address spaces whose owner is remembered, for waits on another process's lock.
 pub const MMS_MAX: u32 = 8 * 1024;
+/// Address spaces with faults that wait without their lock, at one time.
+pub const WINDOW_MMS_MAX: u32 = 4 * 1024;
 pub const RING_BYTES: u32 = 4 << 20;
 /// Numbers below this are system calls with an entry in `SYSCALL_OPS`.
 pub const SYSCALLS: u32 = 512;

@@ -33,8 +33,8 @@ pub trait World {
     /// The kernel's count of this thread's minor faults.
     fn minors(&self) -> u64;
     fn now(&self) -> u64;
-    /// One common fault in `mask + 1` is timed.
-    fn sample_mask(&self) -> u32;
+    /// One common fault in this many, a power of two, is timed.
+    fn sample(&self) -> u32;
     /// False: `handle_mm_fault` cannot be hooked at its exit, events tell of the end.
     fn sees_exits(&self) -> bool;
     /// By how many faults the kernel's count of this thread has grown since this was last asked, and
@@ -65,11 +65,10 @@ pub fn common_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) 
     if !t.fault.in_none() || !has(flags, w.vma_lock()) || !w.anonymous() {
         return false;
     }
-    let mask = u64::from(w.sample_mask());
-    let sampled = mask == 0 || t.minor & mask == 0;
+    let sample = w.sample();
+    let sampled = sample == 1 || t.minor & u64::from(sample - 1) == 0;
     let f = &mut t.fault;
     f.address = address;
-    f.vm_ops = 0;
     f.flags = flags;
     if sampled {
         f.set_word(COMMON_TIMED);
@@ -97,23 +96,26 @@ const fn common_word(common: u8, timed: u8) -> u64 {
     ])
 }
 
-/// `handle_mm_fault` returned `ret`. `Some`: a common fault has ended, of which one of [`common`] is
-/// left to count. `None`: for [`attempt_ends`].
+/// `handle_mm_fault` returned. `Some`: a common fault has ended, and is left to count; true if it was
+/// timed. `None`: for [`attempt_ends`]. What it returned is not asked: the kernel counts neither
+/// errors nor retries, and major faults apart.
 #[inline(always)]
-pub fn common_ends<W: World>(w: &W, t: &mut Thread, ret: u32) -> Option<u8> {
+pub fn common_ends<W: World>(w: &W, t: &mut Thread) -> Option<bool> {
     let common = t.fault.still_common();
-    let of_two = common == u16::from(common::UNTIMED) || common == u16::from(common::TIMED);
-    if ret != 0 || !of_two {
+    let timed = if common == u16::from(common::TIMED) {
+        true
+    } else if common == u16::from(common::UNTIMED) {
+        false
+    } else {
         return None;
-    }
+    };
     let minor = w.minors();
     if minor != t.minor + 1 {
         return None;
     }
     t.minor = minor;
-    t.fault.phase = phase::IDLE;
-    t.fault.common = common::NO;
-    Some(common as u8)
+    t.fault.forget();
+    Some(timed)
 }
 
 /// A call of `handle_mm_fault` begins.
@@ -121,9 +123,7 @@ pub fn common_ends<W: World>(w: &W, t: &mut Thread, ret: u32) -> Option<u8> {
 pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
     if t.fault.phase == phase::ATTEMPT {
         if w.sees_exits() {
-            w.loss(Loss::UnmatchedEntry);
-            t.fault.phase = phase::IDLE;
-            w.grown(t);
+            skipped_end(w, t, address, flags, regs);
         } else {
             unseen_end(w, t, address, flags, regs);
         }
@@ -143,6 +143,30 @@ pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32,
     first_attempt(w, t, address, flags, regs);
 }
 
+/// The hook at an attempt's end was skipped. If the kernel has not counted the fault and this attempt
+/// goes on with it, it was a retry.
+#[inline(always)]
+fn skipped_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
+    let (grown, _) = w.grown(t);
+    uncommon(t);
+    if grown == 0 && continues(w, &t.fault, address, flags, regs) {
+        t.fault.phase = phase::RETRYING;
+        w.gives_up(&mut t.fault, has(flags, w.tried()));
+    } else {
+        w.loss(Loss::UnmatchedEntry);
+        t.fault.phase = phase::IDLE;
+    }
+}
+
+/// What a common fault's begin left unsaid.
+#[inline(always)]
+fn uncommon(t: &mut Thread) {
+    if t.fault.common != common::NO {
+        t.fault.common = common::NO;
+        t.fault.vm_ops = 0;
+    }
+}
+
 #[inline(always)]
 fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
     // The most common first.
@@ -159,7 +183,7 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
     } else {
         Path::Fallback
     };
-    let sampled = t.minor & u64::from(w.sample_mask()) == 0;
+    let sampled = t.minor & u64::from(w.sample() - 1) == 0;
     let f = &mut t.fault;
     if f.phase != phase::LOCKING || f.address != address {
         f.slow = 0;
@@ -177,7 +201,9 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
     f.phase = phase::ATTEMPT;
     f.common = common::NO;
     w.begins(f);
-    if path as u8 == Path::Fallback as u8 {
+    if path as u8 != Path::Fallback as u8 {
+        f.fallback = 0;
+    } else {
         if f.fallback == 0 {
             f.fallback = FallbackReason::Unknown as u8 + 1;
         }
@@ -220,7 +246,7 @@ fn retried_path<W: World>(w: &W, before: u8, flags: u32) -> u8 {
 #[inline(always)]
 pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
     let open = t.fault.phase == phase::ATTEMPT || t.fault.phase == phase::RETRYING;
-    t.fault.common = common::NO;
+    uncommon(t);
     if !open || t.fault.address != address {
         w.grown(t);
         misfit(w, t);
@@ -337,6 +363,7 @@ pub fn begins_locking<W: World>(w: &W, t: &mut Thread, address: u64) {
     let f = &mut t.fault;
     f.start_ns = w.now();
     f.address = address;
+    f.common = common::NO;
     f.slow = 0;
     f.fallback = 0;
     f.timed = timed::ALWAYS;
@@ -349,6 +376,7 @@ impl InFlight {
     pub fn waits<W: World>(&mut self, w: &W) -> &mut Waits {
         if self.slow == 0 {
             self.slow = 1;
+            self.vma = 0;
             zero(&mut self.waits);
             if self.timed == timed::NO {
                 self.start_ns = w.now();

@@ -26,17 +26,31 @@ pub const OCTAVES: usize = (MAX_POW - MIN_POW) as usize + 1;
 /// The slot and the octave a duration belongs to.
 #[inline(always)]
 pub fn place_of(ns: u64) -> (usize, usize) {
-    if ns < FLOOR_NS {
-        return (0, 0);
-    }
-    let octave = if ns < FLOOR_NS << 8 {
-        // Nearly all faults, and holds of a lock.
-        OCTAVE[(ns >> MIN_POW) as usize] as usize
+    if let Some(place) = near_place_of(ns) {
+        place
+    } else if ns < FLOOR_NS {
+        (0, 0)
     } else if ns < CEIL_NS {
-        (log2(ns) - MIN_POW) as usize
+        in_octave(ns, (log2(ns) - MIN_POW) as usize)
     } else {
-        return (SLOTS - 1, OCTAVES - 1);
-    };
+        (SLOTS - 1, OCTAVES - 1)
+    }
+}
+
+/// The same, of durations up to 16 us: nearly all faults, and holds of a lock.
+#[inline(always)]
+pub fn near_place_of(ns: u64) -> Option<(usize, usize)> {
+    let above = ns.wrapping_sub(FLOOR_NS);
+    (above < NEAR_NS - FLOOR_NS)
+        .then(|| in_octave(ns, OCTAVE[(above >> MIN_POW) as usize] as usize))
+}
+
+const NEAR_NS: u64 = FLOOR_NS << 8;
+
+#[inline(always)]
+fn in_octave(ns: u64, octave: usize) -> (usize, usize) {
+    // For the verifier; it is less by construction.
+    let octave = octave & (OCTAVES - 1);
     // The shift leaves sixteen and the slot's place in the octave.
     let place = (ns >> (octave + (MIN_POW - SUB_BITS) as usize)) as usize;
     (octave * SUB as usize + place - (SUB as usize - 1), octave)
@@ -113,12 +127,12 @@ pub fn log2(value: u64) -> u32 {
     u32::from(LOG2[index as usize])
 }
 
-/// Logarithms of what fits a byte; that of 0 is not asked for.
-static OCTAVE: [u8; 256] = {
-    let mut log = [0; 256];
-    let mut i = 2;
-    while i < 256 {
-        log[i] = log[i / 2] + 1;
+/// Logarithms of 1, 2, 3, ...
+static OCTAVE: [u8; 255] = {
+    let mut log = [0; 255];
+    let mut i = 1;
+    while i < 255 {
+        log[i] = log[(i - 1) / 2] + 1;
         i += 1;
     }
     log

@@ -6,6 +6,9 @@ use crate::thread::Holder;
 pub mod kind {
     pub const FAULT: u32 = 1;
     pub const WAIT: u32 = 2;
+    pub const HOLD: u32 = 3;
+    pub const WINDOW: u32 = 4;
+    pub const ARRIVAL: u32 = 5;
 }
 
 /// Who a record is about, sampled when it was made.
@@ -67,7 +70,7 @@ pub struct FaultRecord {
 /// Bytes kept of a name.
 pub const NAME: usize = 32;
 
-/// One wait for an `mmap_lock`.
+/// One wait for an `mmap_lock`, or for the lock of a VMA.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct WaitRecord {
@@ -77,6 +80,12 @@ pub struct WaitRecord {
     pub end_ns: u64,
     pub who: Who,
     pub mm: u64,
+    /// The VMA whose lock was waited for; 0: `mmap_lock`.
+    pub vm_start: u64,
+    pub vm_end: u64,
+    /// What the operation is about, as far as its arguments tell; 0 and 0: they do not.
+    pub op_start: u64,
+    pub op_end: u64,
     /// Whose address space: 0 when it was not seen before.
     pub mm_tgid: u32,
     pub mode: u8,
@@ -85,4 +94,72 @@ pub struct WaitRecord {
     pub acquired: u8,
     pub pad: u8,
     pub holder: Holder,
+}
+
+/// A lock was let go while somebody waited for it. It comes before the record of that wait.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HoldRecord {
+    pub kind: u32,
+    pub cpu: u32,
+    /// 0: before anybody looked.
+    pub since_ns: u64,
+    pub end_ns: u64,
+    pub who: Who,
+    pub mm: u64,
+    /// Of the fault the lock was held for, 0: for something else.
+    pub address: u64,
+    /// How it was held; [`crate::words::Mode::VmaWrite`]: it is a VMA's lock, and was held for
+    /// reading.
+    pub mode: u8,
+    pub op: u8,
+    /// `HeldWait + 1`: what the fault waited for meanwhile.
+    pub held: u8,
+    pub pad: [u8; 5],
+}
+
+/// A fault that gave up its VMA lock to wait has waited.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct WindowRecord {
+    pub kind: u32,
+    pub cpu: u32,
+    /// The fault's start: the lock was given up after it.
+    pub attempt_ns: u64,
+    /// The start of its first wait: the lock was given up before it.
+    pub io_ns: u64,
+    pub close_ns: u64,
+    pub who: Who,
+    pub mm: u64,
+    pub address: u64,
+    /// The VMA as it was before the lock was given up.
+    pub vm_start: u64,
+    pub vm_end: u64,
+    pub vma_kind: u8,
+    /// `RetryReason + 1`
+    pub retry: u8,
+    /// `FolioState + 1`
+    pub folio: u8,
+    pub pad: [u8; 5],
+}
+
+/// A lock of an address space is asked for while a window is open there.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ArrivalRecord {
+    pub kind: u32,
+    pub cpu: u32,
+    pub at_ns: u64,
+    /// When the write section began that a VMA is locked in; else 0.
+    pub section_ns: u64,
+    pub who: Who,
+    pub mm: u64,
+    /// The VMA, or what the operation is about.
+    pub start: u64,
+    pub end: u64,
+    pub mode: u8,
+    pub op: u8,
+    /// 1: the second attempt of a fault.
+    pub retry: u8,
+    pub pad: [u8; 5],
 }

@@ -1,6 +1,6 @@
 //! The value of the thread table, keyed by tid: a thread's fault and lock in flight, and its
-//! counts. Only the thread itself writes to it, so nothing here needs atomics; it heals itself by
-//! being overwritten when the next fault or lock begins.
+//! counts. Only the thread itself writes to it, but for one flag, so nothing here needs atomics; it
+//! heals itself by being overwritten when the next fault or lock begins.
 
 use core::mem::offset_of;
 
@@ -67,7 +67,41 @@ pub struct InFlight {
     pub path: u8,
     /// `FallbackReason + 1`, 0 when the VMA lock was had.
     pub fallback: u8,
+    /// The VMA, as a slow path had it; 0: none did.
+    pub vma: u64,
     pub waits: Waits,
+    pub window: Window,
+}
+
+/// The fault gave up its VMA lock, or is about to, and waits.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Window {
+    /// 0: none is open.
+    pub mm: u64,
+    pub attempt_ns: u64,
+    pub io_ns: u64,
+    /// The end of the latest wait.
+    pub close_ns: u64,
+    pub vm_start: u64,
+    pub vm_end: u64,
+}
+
+/// A VMA's lock is being taken to change the VMA.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct VmaRequest {
+    /// 0: none.
+    pub mm: u64,
+    pub since_ns: u64,
+    pub vm_start: u64,
+    pub vm_end: u64,
+    /// The lock, where it is an rwsem of its own.
+    pub sem: u64,
+    /// It had readers.
+    pub contended: u32,
+    /// One of them let the writer go: the only field that another thread writes.
+    pub woken: u32,
 }
 
 /// Where the eight bytes begin that a common fault writes at once.
@@ -104,6 +138,14 @@ impl InFlight {
                 .cast::<u16>()
                 .read_volatile()
         }
+    }
+
+    /// A common fault is over: `phase` and `common` are reset.
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        // SAFETY: inside the structure, four bytes, aligned as the structure is: these two, and
+        // `stranger` and `slow`, which are 0.
+        unsafe { (&raw mut *self).byte_add(WORD).cast::<u32>().write(0) };
     }
 
     /// Sets `phase` and what follows.
@@ -208,6 +250,7 @@ pub struct Thread {
     pub first_major: u64,
     pub fault: InFlight,
     pub request: Lock,
+    pub vma_request: VmaRequest,
     pub holder: Holder,
     pub holds: [Lock; HOLDS],
     pub counts: ThreadCounts,

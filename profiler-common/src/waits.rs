@@ -253,6 +253,27 @@ impl Waits {
         }
     }
 
+    /// `HeldWait + 1`: what it waited for with its lock, as far as is known before the attempt ends.
+    #[inline(always)]
+    pub fn held_so_far(&self) -> u8 {
+        if self.held != 0 {
+            return self.held;
+        }
+        let (mut longest, mut which) = (0, 0);
+        let mut i = 0;
+        while i < HeldWait::COUNT {
+            if self.held_ns[i] > longest {
+                longest = self.held_ns[i];
+                which = i as u8 + 1;
+            }
+            i += 1;
+        }
+        if self.attempt.ns > longest {
+            which = HeldWait::FolioLock as u8 + 1;
+        }
+        which
+    }
+
     #[inline(always)]
     pub fn held_total_ns(&self) -> u64 {
         let mut sum = 0;

@@ -178,10 +178,14 @@ words! {
 }
 
 words! {
-    /// How a thread asked for `mmap_lock`.
+    /// Which lock a thread asked for, and how.
     Mode {
+        /// `mmap_lock`
         Read = "read",
+        /// `mmap_lock`
         Write = "write",
+        /// A VMA's lock, to change the VMA: waits for its readers, faults most of all.
+        VmaWrite = "vma_write",
     }
 }
 
@@ -202,6 +206,10 @@ words! {
         HoldOverflow = "hold_overflow",
         /// A thread id was used again before its last owner's counts were read.
         TidReused = "tid_reused",
+        /// A window whose end was not seen.
+        StaleWindow = "stale_window",
+        /// A wait was longer than what is remembered of who held its lock.
+        BlameForgotten = "blame_forgotten",
         /// Programs the kernel skipped because one was already running there.
         RecursionMisses = "recursion_misses",
     }

@@ -2,7 +2,7 @@
 //! bytes there: eight times the instructions, and the verifier walks every round of it.
 
 use crate::{
-    thread::{Holder, Lock},
+    thread::{Holder, Lock, VmaRequest, Window},
     waits::{AttemptIo, Waits},
 };
 
@@ -18,6 +18,10 @@ unsafe impl Words for AttemptIo {}
 unsafe impl Words for Lock {}
 // SAFETY: as above.
 unsafe impl Words for Holder {}
+// SAFETY: as above.
+unsafe impl Words for VmaRequest {}
+// SAFETY: as above.
+unsafe impl Words for Window {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Words for [u64; N] {}
 

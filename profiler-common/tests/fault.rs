@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use profiler_common::{
     fault::{self, World},
-    thread::{InFlight, Thread, common, phase, timed},
+    thread::{InFlight, Thread, phase, timed},
     waits::{GaveUp, seen},
     words::{FallbackReason, Loss, Path},
 };
@@ -90,8 +90,8 @@ impl World for Kernel {
         self.now.get()
     }
 
-    fn sample_mask(&self) -> u32 {
-        self.sample - 1
+    fn sample(&self) -> u32 {
+        self.sample
     }
 
     fn sees_exits(&self) -> bool {
@@ -368,8 +368,8 @@ impl Run {
 
     fn ends(&mut self, address: u64, ret: u32) {
         let (k, t) = (&self.kernel, &mut self.t);
-        if let Some(common) = fault::common_ends(k, t, ret) {
-            assert_eq!(t.fault.timed != timed::NO, common == common::TIMED);
+        if let Some(timed) = fault::common_ends(k, t) {
+            assert_eq!(t.fault.timed != timed::NO, timed);
             k.ends(t, false, ret);
         } else {
             fault::attempt_ends(k, t, address, ret);

@@ -1,6 +1,6 @@
 //! Ring records. A record that finds no room is counted as lost.
 
-use aya_ebpf::helpers::generated::bpf_get_current_comm;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_comm};
 use profiler_common::{record::Who, words::Loss, zero::zero};
 
 use crate::{count, kernel::task, maps::EVENTS, prio};
@@ -24,6 +24,13 @@ pub fn record<T: Copy + 'static>(fill: impl FnOnce(&mut T)) {
 #[inline(always)]
 pub fn over_threshold(ns: u64) -> bool {
     ns >= u64::from(crate::globals::opt::MIN_US()) * 1_000
+}
+
+/// tid and tgid of the current thread.
+#[inline(always)]
+pub fn ids() -> (u32, u32) {
+    let both = bpf_get_current_pid_tgid();
+    (both as u32, (both >> 32) as u32)
 }
 
 /// The current thread, as a record names it.

@@ -7,7 +7,7 @@ use core::hint::black_box;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use profiler_common::{
     agg::{SIZES, io_index},
-    hist::{OCTAVES, place_of},
+    hist::{OCTAVES, near_place_of, place_of},
     record::{self, FaultRecord, NAME},
     thread::{Common, InFlight, Thread, timed},
     waits::seen,
@@ -19,7 +19,7 @@ use crate::{
     globals::{MISSING, flag, has, off, opt},
     kernel::{Mem, Probed, Typed, any, now, task},
     maps::{COMPONENTS, FAULTS, IO_WAITS, VMA_SIZES},
-    prio, vma,
+    prio, vma, window,
 };
 
 /// Counts it on its path and in its thread. Gives its end and its duration, if it was timed.
@@ -58,32 +58,43 @@ pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)
     Some((end, ns))
 }
 
-/// A common fault, whose time is taken if `timed`: gives its end and its duration where there is
-/// more to do.
+/// A common fault. If it was timed, gives its time where there is more to do.
 #[inline(always)]
-pub fn common(t: &mut Thread, timed: bool) -> Option<(u64, u64)> {
+pub fn common(t: &mut Thread, timed: bool) -> Option<u64> {
     t.counts.common.faults += 1;
     if !timed {
         return None;
     }
-    let end = now();
-    let mut ns = end.wrapping_sub(t.fault.start_ns);
-    // `saturating_sub` in one instruction less.
-    if (ns as i64) < 0 {
-        ns = 0;
-    }
+    let agg = FAULTS.get_ptr_mut(Path::VmaLock as u32)?;
+    let mut ns = now().wrapping_sub(t.fault.start_ns);
     let weight = u64::from(opt::SAMPLE());
+    if let Some((slot, octave)) = near_place_of(ns) {
+        // SAFETY: this CPU's own copy.
+        count::slot(unsafe { &mut (*agg).latency.slots }, slot, weight);
+        coarsely(t, octave, weight);
+    } else {
+        ns = long(t, ns, weight);
+    }
     let sums = &mut t.counts.common;
     sums.sum_ns += ns * weight;
     if ns > sums.max_ns {
         sums.max_ns = ns;
     }
+    (emit::over_threshold(ns) || its_turn(t)).then_some(ns)
+}
+
+/// The histograms of a common fault that took long, or less than nothing: the clock of one CPU may
+/// lag behind that of another. Gives what it took.
+#[inline(never)]
+fn long(t: &mut Thread, ns: u64, weight: u64) -> u64 {
+    let ns = if (ns as i64) < 0 { 0 } else { ns };
     let (slot, octave) = place_of(ns);
+    if let Some(agg) = FAULTS.get_ptr_mut(Path::VmaLock as u32) {
+        // SAFETY: this CPU's own copy.
+        count::slot(unsafe { &mut (*agg).latency.slots }, slot, weight);
+    }
     coarsely(t, octave, weight);
-    let agg = FAULTS.get_ptr_mut(Path::VmaLock as u32)?;
-    // SAFETY: this CPU's own copy.
-    count::slot(unsafe { &mut (*agg).latency.slots }, slot, weight);
-    (emit::over_threshold(ns) || its_turn(t)).then_some((end, ns))
+    ns
 }
 
 /// The counts of a thread that userspace will not see.
@@ -121,6 +132,7 @@ fn weight(f: &InFlight) -> u64 {
 #[inline(always)]
 pub fn settle(t: &mut Thread, major: bool) {
     let f = &mut t.fault;
+    window::closes(f);
     if f.waits.ever & (seen::SWAP | seen::MIGRATION) == seen::SWAP {
         f.kind = Kind::Swap as u8;
     }

@@ -2,6 +2,12 @@
 //! costs bumps in maps; only rare events reach the ring.
 #![no_std]
 #![no_main]
+// The core library has no atomic addition for this target, because it has no compare-and-swap.
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "window.rs: the kernel side is built with its own core"
+)]
 
 mod count;
 mod emit;
@@ -15,6 +21,7 @@ mod prio;
 mod probes;
 mod thread;
 mod vma;
+mod window;
 
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

@@ -9,7 +9,7 @@ use profiler_common::{
         Components, Counters, FaultAgg, IO_WAITS as IO_WAIT_CLASSES, IoWait, LOCK_AGGS, LockAgg,
         LockHist, VmaSizes,
     },
-    config::{MMS_MAX, RING_BYTES, SLOTS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX},
+    config::{MMS_MAX, RING_BYTES, SLOTS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX, WINDOW_MMS_MAX},
     record::FaultRecord,
     thread::Thread,
     words::{Kind, Mode, Path},
@@ -51,6 +51,10 @@ pub static TARGETS: HashMap<u32, u32, { TARGETS_MAX as usize }> = HashMap::new()
 /// mm -> tgid, so that a wait on another process's lock can be told and named.
 #[btf_map]
 pub static MMS: LruHashMap<u64, u32, { MMS_MAX as usize }> = LruHashMap::new();
+
+/// mm -> how many windows are open there. Entries stay at 0; the least used make room.
+#[btf_map]
+pub static WINDOWS: LruHashMap<u64, u64, { WINDOW_MMS_MAX as usize }> = LruHashMap::new();
 
 /// System call number -> `Op`, native table first, then the 32-bit one.
 #[btf_map]

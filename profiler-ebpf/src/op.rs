@@ -22,6 +22,8 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 // include/uapi/linux/sched.h, include/uapi/linux/prctl.h
 const CLONE_VM: u64 = 0x100;
 const PR_SET_VMA: u64 = 0x5356_4d41;
+// include/uapi/asm-generic/mman-common.h
+const MAP_FIXED: u64 = 0x10;
 
 /// The operation the current thread is in, for a lock of address space `mm`.
 #[inline(always)]
@@ -29,39 +31,106 @@ pub fn current(t: &Thread) -> Op {
     let task = task();
     // SAFETY: typed pointer, offset of an unsigned int.
     let flags: u32 = unsafe { Typed::read(task, off::TASK_FLAGS()) };
-    if flags & PF_EXITING != 0 {
-        return Op::Exit;
-    }
-    if flags & (PF_KTHREAD | PF_IO_WORKER) != 0 {
-        return if emit::comm().starts_with(b"khugepaged") {
-            Op::Khugepaged
+    if flags & (PF_EXITING | PF_KTHREAD | PF_IO_WORKER) != 0 {
+        return if flags & PF_EXITING != 0 {
+            Op::Exit
         } else {
-            Op::Kernel
+            of_kernel_thread()
         };
     }
-    let (nr, arg0) = syscall(user_regs(task));
-    if nr < 0 {
-        // Not in a system call: the kernel was entered by an exception.
+    let regs = user_regs(task);
+    let nr = syscall(regs);
+    // Not in a system call: the kernel was entered by an exception.
+    if nr < 0 || t.fault.phase != phase::IDLE {
         return Op::Fault;
     }
-    if t.fault.phase != phase::IDLE {
-        return Op::Fault;
-    }
-    of_syscall(nr as u32, compat(task), arg0)
+    of_syscall(nr as u32, compat(task), regs)
 }
 
-/// Number (negative outside a system call) and first argument.
+/// Apart, like what else is rare: a program saves registers, and needs a stack, for what is in it.
+#[inline(never)]
+fn of_kernel_thread() -> Op {
+    if emit::comm().starts_with(b"khugepaged") {
+        Op::Khugepaged
+    } else {
+        Op::Kernel
+    }
+}
+
+/// The number, negative outside a system call.
 #[inline(always)]
-fn syscall(regs: *const u8) -> (i32, u64) {
-    // SAFETY: typed pointers; each architecture's kernel has its own pair of fields, and the
-    // verifier cuts the other branch away.
+fn syscall(regs: *const u8) -> i32 {
+    // SAFETY: typed pointers; each architecture's kernel has its own field, and the verifier cuts
+    // the other branch away.
     unsafe {
         if off::REGS_ORIG_AX() != MISSING {
-            let nr = Typed::read::<u64>(regs, off::REGS_ORIG_AX()) as i32;
-            (nr, Typed::read(regs, off::REGS_DI()))
+            Typed::read::<u64>(regs, off::REGS_ORIG_AX()) as i32
         } else {
-            let nr = Typed::read::<u32>(regs, off::REGS_SYSCALLNO()) as i32;
-            (nr, Typed::read(regs, off::REGS_ORIG_X0()))
+            Typed::read::<u32>(regs, off::REGS_SYSCALLNO()) as i32
+        }
+    }
+}
+
+#[inline(always)]
+fn first_argument(regs: *const u8) -> u64 {
+    // SAFETY: as in `syscall`.
+    unsafe {
+        if off::REGS_ORIG_AX() != MISSING {
+            Typed::read(regs, off::REGS_DI())
+        } else {
+            Typed::read(regs, off::REGS_ORIG_X0())
+        }
+    }
+}
+
+/// What an operation is about, as far as the arguments of its system call tell; (0, 0): they do not.
+#[inline(always)]
+pub fn range(op: u8) -> (u64, u64) {
+    let task = task();
+    if op == Op::Fork as u8 {
+        return (0, u64::MAX);
+    }
+    if compat(task) {
+        return (0, 0);
+    }
+    let [a, b, c, d] = args(user_regs(task));
+    let (start, len) = if op == Op::PrctlVma as u8 {
+        (c, d)
+    } else if op == Op::Munmap as u8
+        || op == Op::Mprotect as u8
+        || op == Op::Madvise as u8
+        || op == Op::Mremap as u8
+        || (op == Op::Mmap as u8 && d & MAP_FIXED != 0)
+    {
+        (a, b)
+    } else {
+        (0, 0)
+    };
+    // Calls of the same operation whose first argument is no address.
+    if start & 0xfff != 0 {
+        return (0, 0);
+    }
+    (start, start.wrapping_add(len))
+}
+
+#[inline(always)]
+fn args(regs: *const u8) -> [u64; 4] {
+    // SAFETY: as in `syscall`.
+    unsafe {
+        if off::REGS_ORIG_AX() != MISSING {
+            [
+                Typed::read(regs, off::REGS_DI()),
+                Typed::read(regs, off::REGS_SI()),
+                Typed::read(regs, off::REGS_DX()),
+                Typed::read(regs, off::REGS_R10()),
+            ]
+        } else {
+            [
+                Typed::read(regs, off::REGS_ORIG_X0()),
+                Typed::read(regs, off::REGS_X().wrapping_add(8)),
+                Typed::read(regs, off::REGS_X().wrapping_add(16)),
+                Typed::read(regs, off::REGS_X().wrapping_add(24)),
+            ]
         }
     }
 }
@@ -83,7 +152,7 @@ fn compat(task: *const u8) -> bool {
 }
 
 #[inline(always)]
-fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
+fn of_syscall(nr: u32, compat: bool, regs: *const u8) -> Op {
     if nr >= SYSCALLS {
         return Op::Other;
     }
@@ -91,17 +160,19 @@ fn of_syscall(nr: u32, compat: bool, arg0: u64) -> Op {
     let Some(raw) = SYSCALL_OPS.get(index) else {
         return Op::Other;
     };
-    match *raw {
+    match Op::from_raw(*raw) {
+        Some(op) => op,
+        None => by_argument(*raw, first_argument(regs)),
+    }
+}
+
+#[inline(never)]
+fn by_argument(raw: u8, arg0: u64) -> Op {
+    match raw {
         syscall_op::CLONE => fork_or_other(arg0),
         syscall_op::CLONE3 => fork_or_other(clone3_flags(arg0)),
-        syscall_op::PRCTL => {
-            if arg0 as u32 as u64 == PR_SET_VMA {
-                Op::PrctlVma
-            } else {
-                Op::Other
-            }
-        }
-        raw => Op::from_raw(raw).unwrap_or(Op::Other),
+        syscall_op::PRCTL if arg0 as u32 as u64 == PR_SET_VMA => Op::PrctlVma,
+        _ => Op::Other,
     }
 }
 

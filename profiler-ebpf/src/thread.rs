@@ -13,6 +13,12 @@ use crate::{
 // include/uapi/linux/bpf.h
 const BPF_NOEXIST: u64 = 1;
 
+/// All programs are to be empty.
+#[inline(always)]
+pub fn empty() -> bool {
+    opt::TID() == MISSING
+}
+
 /// The current task and its thread id; `None`: all programs are to be empty.
 #[inline(always)]
 pub fn me() -> Option<(*const u8, u32)> {
@@ -34,13 +40,13 @@ pub fn known() -> Option<&'static mut Thread> {
 
 /// The entry of another thread, if it has one.
 #[inline(always)]
-pub fn of(task: *const u8) -> Option<&'static mut Thread> {
+pub fn of<M: Mem>(task: *const u8) -> Option<&'static mut Thread> {
     let tid = opt::TID();
     if tid == MISSING {
         return None;
     }
-    // SAFETY: typed task pointer, offset of an int.
-    find(unsafe { Typed::read(task, tid) }, task as u64)
+    // SAFETY: task pointer, offset of an int.
+    find(unsafe { M::read(task, tid) }, task as u64)
 }
 
 /// The entry of a thread where nearly every one has it: in its own slot.

@@ -59,7 +59,7 @@ pub struct Probing {
     /// See every mmap_lock acquisition, or only those that wait [default: what this kernel does cheaply]
     #[arg(long)]
     pub mmap_lock: Option<MmapLock>,
-    /// Leave lock_vma_under_rcu alone: a common fault costs less, fallbacks have no reason
+    /// Do not look why a fault gets no VMA lock: fallbacks cost less, and have no reason
     #[arg(long)]
     pub no_vma_lock: bool,
     /// The kernel's type information, where the kernel has none of its own
@@ -108,7 +108,7 @@ pub struct Report {
     #[arg(short, long, value_name = "TIME", value_parser = duration, conflicts_with = "file", required_unless_present = "file")]
     pub duration: Option<Duration>,
     #[arg(long, default_value = "text")]
-    pub format: Format,
+    pub format: ReportFormat,
     /// A recording
     pub file: Option<PathBuf>,
 }
@@ -148,6 +148,14 @@ pub struct Demo {
 pub enum Format {
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Text,
+    Json,
+    /// For a mailing list: plain text, 80 columns
+    Lkml,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,11 +8,12 @@ use std::{
 };
 
 use aya::maps::RingBuf;
+use profiler_common::words::Loss;
 use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::{
-    collect::{Batch, Maps, Ring},
+    collect::{Blamer, Conflicts, Maps, Ring},
     kernel::{
         Facts,
         btf::{self, BtfError},
@@ -20,7 +21,7 @@ use crate::{
         prog_info::map_memlock,
     },
     loader::{self, LoadError, Loaded, Request, signals},
-    model::{Session, Snapshot, session::SCHEMA},
+    model::{Batch, Session, Snapshot, session::SCHEMA},
 };
 
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -54,9 +55,12 @@ pub struct Asked {
 }
 
 pub struct Live {
-    loaded: Loaded,
+    /// `None` once the programs are off.
+    loaded: Option<Loaded>,
     maps: Maps,
     ring: Ring,
+    blamer: Blamer,
+    conflicts: Conflicts,
     pub session: Session,
 }
 
@@ -83,9 +87,11 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
         "EVENTS",
     )?)?)?;
     Ok(Live {
-        loaded,
+        loaded: Some(loaded),
         maps,
         ring,
+        blamer: Blamer::default(),
+        conflicts: Conflicts::default(),
         session,
     })
 }
@@ -155,12 +161,19 @@ impl Live {
         s.armed_boottime_ns = host::clock(libc::CLOCK_BOOTTIME);
         s.armed_realtime_ns = host::clock(libc::CLOCK_REALTIME);
         self.maps.armed(s.armed_monotonic_ns);
-        Ok(loader::arm(&mut self.loaded.ebpf)?)
+        if let Some(loaded) = &mut self.loaded {
+            loader::arm(&mut loaded.ebpf)?;
+        }
+        Ok(())
     }
 
     /// Everything counted since arming.
     pub fn snapshot(&mut self) -> Result<Snapshot, SessionError> {
-        Ok(self.maps.snapshot(self.ring.received())?)
+        let mut all = self.maps.snapshot(self.ring.received())?;
+        all.losses[Loss::BlameForgotten as usize] +=
+            self.blamer.forgotten() + self.conflicts.forgotten();
+        all.losses[Loss::StaleWindow as usize] += self.conflicts.stale();
+        Ok(all)
     }
 
     /// Told when events pile up: they are to be taken now.
@@ -170,14 +183,37 @@ impl Live {
 
     /// Events since the last call.
     pub fn events(&mut self) -> Vec<Batch> {
-        self.ring.take()
+        let mut batches = self.ring.take();
+        batches.iter_mut().for_each(|b| self.relate(b));
+        batches
+    }
+
+    /// What the events of a batch have to do with each other, and with earlier ones.
+    fn relate(&mut self, batch: &mut Batch) {
+        // As they happened: what is remembered of holds is less than a batch can have.
+        batch.holds.sort_by_key(|hold| hold.end_ns);
+        let mut holds = batch.holds.drain(..).peekable();
+        for wait in &mut batch.waits {
+            while let Some(hold) = holds.next_if(|hold| hold.end_ns <= wait.end_ns) {
+                self.blamer.held(hold);
+            }
+            self.blamer.waited(wait);
+        }
+        holds.for_each(|hold| self.blamer.held(hold));
+        for arrival in &batch.arrivals {
+            self.conflicts.arrived(arrival);
+        }
+        for window in &mut batch.windows {
+            batch.conflicts.extend(self.conflicts.closed(window));
+        }
     }
 
     /// Takes every program off its hook, then gives the last events and the final counts.
     pub fn stop(mut self) -> Result<(Session, Snapshot, Vec<Batch>), SessionError> {
-        drop(self.loaded);
-        let rest = self.ring.finish();
-        let snapshot = self.maps.snapshot(self.ring.received())?;
+        drop(self.loaded.take());
+        let mut rest = self.ring.finish();
+        rest.iter_mut().for_each(|b| self.relate(b));
+        let snapshot = self.snapshot()?;
         Ok((self.session, snapshot, rest))
     }
 }

@@ -19,7 +19,7 @@ use super::fault::ELSEWHERE;
 use crate::{
     globals::{MISSING, flag, off},
     kernel::{Mem, Probed, Typed, now, task},
-    thread,
+    thread, vma,
 };
 
 /// The current thread, if it is in an attempt.
@@ -33,6 +33,27 @@ fn passes(bit: u16) {
     if let Some(t) = faulting() {
         t.fault.waits(&ELSEWHERE).passes(bit);
     }
+}
+
+/// On a slow path that has the fault's VMA at hand: `vmf` is a `struct vm_fault`.
+#[inline(always)]
+fn passes_with<M: Mem>(bit: u16, vmf: *const u8) {
+    if let Some(t) = faulting() {
+        t.fault.waits(&ELSEWHERE).passes(bit);
+        has_vma::<M>(t, vmf);
+    }
+}
+
+/// The VMA is locked now. Once the lock is given up to wait, it is not.
+#[inline(always)]
+fn has_vma<M: Mem>(t: &mut Thread, vmf: *const u8) {
+    if off::VMF_VMA() == MISSING {
+        return;
+    }
+    // SAFETY: the vm_fault the hook was given, offset of a pointer.
+    let vma = unsafe { M::read::<usize>(vmf, off::VMF_VMA()) } as *const u8;
+    t.fault.vma = vma as u64;
+    vma::range::<Probed>(&mut t.fault, vma);
 }
 
 #[inline(always)]
@@ -102,13 +123,15 @@ fn swap_lock(folio: u64) {
 }
 
 #[fentry]
-fn filemap_in(_ctx: FEntryContext) {
-    passes(seen::FILEMAP);
+fn filemap_in(ctx: FEntryContext) {
+    passes_with::<Typed>(seen::FILEMAP, ctx.arg(0));
 }
 
 #[kprobe]
-fn filemap_kp(_ctx: ProbeContext) {
-    passes(seen::FILEMAP);
+fn filemap_kp(ctx: ProbeContext) {
+    if let Some(vmf) = ctx.arg(0) {
+        passes_with::<Probed>(seen::FILEMAP, vmf);
+    }
 }
 
 /// `__filemap_get_folio(mapping, index, fgp_flags, gfp)`, the name up to 6.18.
@@ -152,23 +175,27 @@ fn userfault_kp(_ctx: ProbeContext) {
 }
 
 #[fentry]
-fn shmem_in(_ctx: FEntryContext) {
-    passes(seen::SHMEM);
+fn shmem_in(ctx: FEntryContext) {
+    passes_with::<Typed>(seen::SHMEM, ctx.arg(0));
 }
 
 #[kprobe]
-fn shmem_kp(_ctx: ProbeContext) {
-    passes(seen::SHMEM);
+fn shmem_kp(ctx: ProbeContext) {
+    if let Some(vmf) = ctx.arg(0) {
+        passes_with::<Probed>(seen::SHMEM, vmf);
+    }
 }
 
 #[fentry]
-fn swap_in(_ctx: FEntryContext) {
-    passes(seen::SWAP);
+fn swap_in(ctx: FEntryContext) {
+    passes_with::<Typed>(seen::SWAP, ctx.arg(0));
 }
 
 #[kprobe]
-fn swap_kp(_ctx: ProbeContext) {
-    passes(seen::SWAP);
+fn swap_kp(ctx: ProbeContext) {
+    if let Some(vmf) = ctx.arg(0) {
+        passes_with::<Probed>(seen::SWAP, vmf);
+    }
 }
 
 #[fentry]
@@ -192,8 +219,11 @@ fn hugetlb_kp(_ctx: ProbeContext) {
 }
 
 #[fentry]
-fn mkwrite_in(_ctx: FEntryContext) {
+fn mkwrite_in(ctx: FEntryContext) {
     enters(seen::MKWRITE);
+    if let Some(t) = faulting() {
+        has_vma::<Typed>(t, ctx.arg(0));
+    }
 }
 
 #[fexit]

@@ -16,7 +16,7 @@ use aya_ebpf::{
 use profiler_common::{
     config::fault_hook,
     fault::{self, World},
-    thread::{InFlight, Lock, Thread, common, phase, timed},
+    thread::{InFlight, Lock, Thread, phase, timed},
     waits::{GaveUp, seen},
     words::{FallbackReason, Kind, Loss, Mode, Path},
 };
@@ -26,7 +26,7 @@ use crate::{
     globals::{MISSING, flag, has, off, opt},
     kernel::{Mem, Probed, Typed, now, task},
     maps::FAULTS,
-    thread, vma,
+    thread, vma, window,
 };
 
 // include/uapi/asm-generic/signal.h: the bit of SIGKILL in a sigset_t.
@@ -144,8 +144,8 @@ impl<M: Mem> World for Hook<M> {
     }
 
     #[inline(always)]
-    fn sample_mask(&self) -> u32 {
-        opt::SAMPLE() - 1
+    fn sample(&self) -> u32 {
+        opt::SAMPLE()
     }
 
     #[inline(always)]
@@ -200,6 +200,7 @@ impl<M: Mem> World for Hook<M> {
         let waits = f.waits(self);
         let reason = waits.attempt_gave_up(&how) as u8;
         let folio = waits.folio.wrapping_sub(1);
+        window::waited(f, self.sees_exits());
         count::counters(|c| {
             count::bump(&mut c.retries, reason);
             count::bump(&mut c.folio_states, folio);
@@ -386,9 +387,9 @@ fn fault_exit(ctx: FExitContext) {
     };
     if let Some(t) = thread::in_slot(task, tid) {
         let hook = Hook::<Typed>::at_exit(null(), task);
-        if let Some(common) = fault::common_ends(&hook, t, ctx.arg(4)) {
-            if let Some((end, ns)) = finish::common(t, common == common::TIMED) {
-                looked_at(t, ctx.arg(0), end, ns);
+        if let Some(timed) = fault::common_ends(&hook, t) {
+            if let Some(ns) = finish::common(t, timed) {
+                looked_at(t, ctx.arg(0), ns);
             }
             return;
         }
@@ -398,12 +399,12 @@ fn fault_exit(ctx: FExitContext) {
 
 /// A common fault that is over the threshold, or whose VMA is to be sized.
 #[inline(never)]
-fn looked_at(t: &mut Thread, vma: *const u8, end: u64, ns: u64) {
+fn looked_at(t: &mut Thread, vma: *const u8, ns: u64) {
     t.fault.kind = Kind::Anon as u8;
     vma::range::<Typed>(&mut t.fault, vma);
     finish::anatomy(t, ns);
     if emit::over_threshold(ns) {
-        finish::emit(t, end, 0, false, vma);
+        finish::emit(t, t.fault.start_ns + ns, 0, false, vma);
     }
 }
 
@@ -411,7 +412,9 @@ fn looked_at(t: &mut Thread, vma: *const u8, end: u64, ns: u64) {
 fn ends(ctx: FExitContext) {
     // Not `current`: a fault begun before arming has no entry, and is not ours.
     let task = task();
-    let Some(t) = thread::of(task) else { return };
+    let Some(t) = thread::of::<Typed>(task) else {
+        return;
+    };
     if t.target == 1 {
         let hook = Hook::<Typed>::at_exit(ctx.arg(0), task);
         fault::attempt_ends(&hook, t, ctx.arg(1), ctx.arg(4));

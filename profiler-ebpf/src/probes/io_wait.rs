@@ -6,13 +6,13 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry, fexit, kprobe},
     programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext},
 };
-use profiler_common::thread::phase;
+use profiler_common::thread::{InFlight, phase};
 
 use super::fault::ELSEWHERE;
 use crate::{
     globals::{MISSING, off},
     kernel::{Mem, Typed, now, task},
-    thread,
+    thread, window,
 };
 
 #[inline(always)]
@@ -29,9 +29,9 @@ fn begins() {
     if let Some(t) = thread::known()
         && t.fault.phase == phase::ATTEMPT
     {
-        t.fault
-            .waits(&ELSEWHERE)
-            .io_begins(now(), run_delay(task()));
+        let now = now();
+        t.fault.waits(&ELSEWHERE).io_begins(now, run_delay(task()));
+        window::opens(&mut t.fault, now);
     }
 }
 
@@ -41,12 +41,19 @@ fn io_wait_entry(_ctx: FEntryContext) {
 }
 
 #[inline(always)]
+fn io_ends(f: &mut InFlight, task: *const u8) {
+    let now = now();
+    f.waits.io_ends(now, run_delay(task));
+    f.window.close_ns = now;
+}
+
+#[inline(always)]
 fn ends() {
     if let Some(t) = thread::known()
         && t.fault.phase == phase::ATTEMPT
         && t.fault.slow != 0
     {
-        t.fault.waits.io_ends(now(), run_delay(task()));
+        io_ends(&mut t.fault, task());
     }
 }
 
@@ -81,10 +88,10 @@ fn io_timed_kp(_ctx: ProbeContext) {
 #[btf_tracepoint]
 fn io_wait_switch(ctx: BtfTracePointContext) {
     let next: *const u8 = ctx.arg(2);
-    if let Some(t) = thread::of(next)
+    if let Some(t) = thread::of::<Typed>(next)
         && t.fault.phase == phase::ATTEMPT
         && t.fault.slow != 0
     {
-        t.fault.waits.io_ends(now(), run_delay(next));
+        io_ends(&mut t.fault, next);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     emit, filter,
     globals::off,
     kernel::{Mem, Typed},
-    thread,
+    thread, window,
 };
 
 #[btf_tracepoint]
@@ -32,6 +32,7 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
         t.comm = emit::comm();
         t.fault.phase = phase::IDLE;
+        window::closes(&mut t.fault);
         if t.target == 1 {
             thread::own_mm_seen(t.tgid);
         }
@@ -44,6 +45,7 @@ fn life_exit_tp(_ctx: BtfTracePointContext) {
         if t.target == 1 {
             fault::thread_exits(&ELSEWHERE, t);
         }
+        window::closes(&mut t.fault);
         t.comm = emit::comm();
         t.exited = 1;
     }

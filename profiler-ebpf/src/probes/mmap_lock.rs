@@ -11,26 +11,27 @@ use aya_ebpf::{
 };
 use profiler_common::{
     agg::lock_index,
-    hist::decade_of,
-    record::{self, WaitRecord},
-    thread::{Holder, Thread, phase},
-    words::{Loss, Mode},
+    hist::{decade_of, near_place_of, place_of},
+    record::{self, HoldRecord, WaitRecord},
+    thread::{Holder, Lock, Thread, phase},
+    words::{Loss, Mode, Op},
     zero::zero,
 };
 
-use super::fault::ELSEWHERE;
+use super::{fault::ELSEWHERE, vma_write};
 use crate::{
     count, emit,
     globals::{MISSING, off, opt},
-    kernel::{Mem, Probed, any, now},
+    kernel::{Mem, Probed, Typed, any, now},
     maps::{LOCK_HISTS, LOCKS, MMS},
-    op, thread,
+    op, thread, window,
 };
 
 // kernel/locking/rwsem.c
 const RWSEM_WRITER_LOCKED: u64 = 1;
-const RWSEM_READER_OWNED: u64 = 1;
-const RWSEM_OWNER_FLAGS: u64 = 7;
+const RWSEM_FLAG_WAITERS: u64 = 2;
+pub const RWSEM_READER_OWNED: u64 = 1;
+pub const RWSEM_OWNER_FLAGS: u64 = 7;
 // include/trace/events/lock.h
 const LCB_F_SPIN: u32 = 1;
 const LCB_F_READ: u32 = 2;
@@ -38,12 +39,33 @@ const LCB_F_WRITE: u32 = 4;
 const LCB_F_PERCPU: u32 = 16;
 const LCB_F_MUTEX: u32 = 32;
 
-/// `mmap_lock` is asked for. A failed trylock shows as a start without an acquisition: the wait is
-/// that of the second start.
+/// `mmap_lock` is asked for. Where slow paths tell of each wait, there is nothing to remember.
 #[inline(always)]
 fn starts(mm: u64, write: bool) {
+    if thread::empty() {
+        return;
+    }
+    if opt::SLOW_SEEN() != 1 || window::any(mm) {
+        starts_noted(mm, write);
+    }
+}
+
+/// A failed trylock shows as a start without an acquisition: the wait is that of the second start.
+#[inline(never)]
+fn starts_noted(mm: u64, write: bool) {
     let Some(t) = thread::current(mm) else { return };
-    asks(t, mm, write);
+    if opt::SLOW_SEEN() != 1 {
+        asks(t, mm, write);
+    }
+    if window::any(mm) {
+        let op = any(op::current(t) as u8);
+        let (mode, range) = if write {
+            (Mode::Write, op::range(op))
+        } else {
+            (Mode::Read, (0, 0))
+        };
+        window::arrival(t, mm, mode, op, now(), 0, range);
+    }
 }
 
 #[inline(always)]
@@ -56,47 +78,136 @@ fn asks(t: &mut Thread, mm: u64, write: bool) {
 
 #[inline(always)]
 fn acquired(mm: u64, write: bool, success: bool) {
+    let Some((task, tid)) = thread::me() else {
+        return;
+    };
+    if opt::SLOW_SEEN() == 1
+        && success
+        && let Some(t) = thread::in_slot(task, tid)
+        && t.target == 1
+        && t.holds[0].mm | t.holds[1].mm == 0
+    {
+        let op = any(op::current(t) as u8);
+        one_acquired(u8::from(write), op);
+        held(&mut t.holds[0], mm, u8::from(write), op, now());
+    } else {
+        acquired_else(mm, write, success);
+    }
+}
+
+/// The thread holds another lock, or did so for write, or what there was to wait is to be told.
+#[inline(never)]
+fn acquired_else(mm: u64, write: bool, success: bool) {
     let Some(t) = thread::current(mm) else { return };
-    let asked = t.request.mm == mm;
+    let asked = t.request.mm == mm && opt::SLOW_SEEN() != 1;
     if !success {
         if asked && t.request.contended == 1 {
             let op = any(op::current(t) as u8);
-            waited(t, mm, u8::from(write), op, now(), false);
+            mmap_waited(t, u8::from(write), op, now(), false);
         }
-        t.request.mm = 0;
+        if asked {
+            t.request.mm = 0;
+        }
         return;
     }
     let end = now();
     let op = any(op::current(t) as u8);
     if asked {
-        let ns = end.saturating_sub(t.request.since_ns);
-        if let Some(h) = LOCK_HISTS.get_ptr_mut(u32::from(write)) {
-            // SAFETY: this CPU's own copy; `decade_of` is in range.
-            if let Some(n) = unsafe { (*h).decades.get_mut(usize::from(any(decade_of(ns) as u8))) }
-            {
-                *n += 1;
-            }
-        }
-        if let Some(agg) = LOCKS.get_ptr_mut(lock_index(u8::from(write), op)) {
-            // SAFETY: this CPU's own copy.
-            unsafe { (*agg).acquired += 1 };
-        }
+        took(u8::from(write), end.saturating_sub(t.request.since_ns));
+        one_acquired(u8::from(write), op);
         if t.request.contended == 1 {
-            waited(t, mm, u8::from(write), op, end, true);
+            mmap_waited(t, u8::from(write), op, end, true);
         }
         t.request.mm = 0;
-    } else if !write {
+    } else if !write && release(t, mm, Mode::Write as u8, end).is_some() {
         // `mmap_write_downgrade`: no start, and no release of the write side either.
-        release(t, mm, Mode::Write as u8, end);
+    } else if opt::SLOW_SEEN() == 1 {
+        one_acquired(u8::from(write), op);
     }
     hold(t, mm, u8::from(write), op, end);
 }
 
 #[inline(always)]
-fn released(mm: u64, write: bool) {
+fn one_acquired(mode: u8, op: u8) {
+    if let Some(agg) = LOCKS.get_ptr_mut(lock_index(mode, op)) {
+        // SAFETY: this CPU's own copy.
+        unsafe { (*agg).acquired += 1 };
+    }
+}
+
+/// How long an acquisition took.
+#[inline(always)]
+fn took(mode: u8, ns: u64) {
+    if let Some(h) = LOCK_HISTS.get_ptr_mut(u32::from(mode)) {
+        // SAFETY: this CPU's own copy.
+        count::bump(unsafe { &mut (*h).decades }, decade_of(ns) as u8);
+    }
+}
+
+/// `mm` is about to be let go.
+#[inline(always)]
+fn released(mm: *const u8, write: bool) {
     // A release without a hold we saw begin is not ours to time (before arming; irq_work).
     let Some(t) = thread::known() else { return };
-    release(t, mm, u8::from(write), now());
+    let end = now();
+    let Some((since_ns, op)) = release(t, mm as u64, u8::from(write), end) else {
+        return;
+    };
+    if is_waited_for(mm) {
+        waited_for(t, mm as u64, u8::from(write), op, since_ns);
+    }
+}
+
+#[inline(never)]
+fn waited_for(t: &mut Thread, mm: u64, mode: u8, op: u8, since_ns: u64) {
+    let held = Lock {
+        mm,
+        since_ns,
+        mode,
+        op,
+        contended: 0,
+        pad: [0; 5],
+    };
+    let_go(t, held, now());
+}
+
+/// Whether somebody queues, or spins, for the `mmap_lock`.
+#[inline(always)]
+fn is_waited_for(mm: *const u8) -> bool {
+    let field = |offset: u32| off::MM_MMAP_LOCK().wrapping_add(offset);
+    // SAFETY: typed pointer to the mm the hook was given; offsets of an atomic_long_t and an
+    // atomic_t.
+    unsafe {
+        (off::RWSEM_COUNT() != MISSING
+            && Typed::read::<u64>(mm, field(off::RWSEM_COUNT())) & RWSEM_FLAG_WAITERS != 0)
+            || (off::RWSEM_OSQ() != MISSING && Typed::read::<u32>(mm, field(off::RWSEM_OSQ())) != 0)
+    }
+}
+
+/// The current thread held a lock that somebody waits for, and does so no more.
+#[inline(always)]
+pub fn let_go(t: &Thread, held: Lock, end_ns: u64) {
+    let fault = held.op == Op::Fault as u8;
+    emit::record(|r: &mut HoldRecord| {
+        *r = HoldRecord {
+            kind: record::kind::HOLD,
+            // SAFETY: no arguments.
+            cpu: unsafe { bpf_get_smp_processor_id() },
+            since_ns: held.since_ns,
+            end_ns,
+            who: emit::who(t.tid, t.tgid),
+            mm: held.mm,
+            address: if fault { t.fault.address } else { 0 },
+            mode: held.mode,
+            op: held.op,
+            held: if fault && t.fault.slow != 0 {
+                t.fault.waits.held_so_far()
+            } else {
+                0
+            },
+            pad: [0; 5],
+        }
+    });
 }
 
 #[inline(always)]
@@ -115,6 +226,11 @@ fn hold(t: &mut Thread, mm: u64, mode: u8, op: u8, since_ns: u64) {
             first
         }
     };
+    held(slot, mm, mode, op, since_ns);
+}
+
+#[inline(always)]
+fn held(slot: &mut Lock, mm: u64, mode: u8, op: u8, since_ns: u64) {
     zero(slot);
     slot.mm = mm;
     slot.since_ns = since_ns;
@@ -122,23 +238,29 @@ fn hold(t: &mut Thread, mm: u64, mode: u8, op: u8, since_ns: u64) {
     slot.op = op;
 }
 
+/// Since when it was held, and in what operation.
 #[inline(always)]
-fn release(t: &mut Thread, mm: u64, mode: u8, end: u64) {
-    let slot = if t.holds[0].mm == mm && t.holds[0].mode == mode {
-        0
-    } else if t.holds[1].mm == mm && t.holds[1].mode == mode {
-        1
+fn release(t: &mut Thread, mm: u64, mode: u8, end: u64) -> Option<(u64, u8)> {
+    let [first, second] = &mut t.holds;
+    let held = if first.mm == mm && first.mode == mode {
+        first
+    } else if second.mm == mm && second.mode == mode {
+        second
     } else {
-        return;
+        return None;
     };
-    let held = t.holds[slot];
-    t.holds[slot].mm = 0;
-    let ns = end.saturating_sub(held.since_ns);
+    let (since_ns, op) = (held.since_ns, any(held.op));
+    held.mm = 0;
+    let ns = end.saturating_sub(since_ns);
     if let Some(h) = LOCK_HISTS.get_ptr_mut(u32::from(mode)) {
+        let slot = match near_place_of(ns) {
+            Some((slot, _)) => slot,
+            None => far(ns),
+        };
         // SAFETY: this CPU's own copy.
-        count::duration(unsafe { &mut (*h).hold }, ns);
+        count::slot(unsafe { &mut (*h).hold.slots }, slot, 1);
     }
-    if let Some(agg) = LOCKS.get_ptr_mut(lock_index(mode, held.op)) {
+    if let Some(agg) = LOCKS.get_ptr_mut(lock_index(mode, op)) {
         // SAFETY: this CPU's own copy.
         let agg = unsafe { &mut *agg };
         agg.holds += 1;
@@ -147,12 +269,43 @@ fn release(t: &mut Thread, mm: u64, mode: u8, end: u64) {
             agg.hold_max_ns = ns;
         }
     }
+    Some((since_ns, op))
+}
+
+#[inline(never)]
+fn far(ns: u64) -> usize {
+    place_of(ns).0
+}
+
+/// Waiters of `sem` are being woken, by whom lets it go, or by a waiter that finds it free.
+#[inline(always)]
+fn wakes(sem: u64) {
+    let Some((t, mm)) = of_mmap_lock(sem) else {
+        vma_write::let_go_rwsem(sem);
+        return;
+    };
+    // With the tracepoints each release is seen.
+    if opt::LOCKS_ALL() == 1 || (t.request.mm == mm && t.request.contended == 1) {
+        return;
+    }
+    let held = Lock {
+        mm,
+        since_ns: 0,
+        mode: Mode::Read as u8,
+        op: any(op::current(t) as u8),
+        contended: 0,
+        pad: [0; 5],
+    };
+    let_go(t, held, now());
 }
 
 /// The lock was not free: a slow path, or a queue, is entered.
 #[inline(always)]
 fn wait_begins(sem: u64, write: bool) {
     let Some((t, mm)) = of_mmap_lock(sem) else {
+        if write {
+            vma_write::queues(sem);
+        }
         return;
     };
     if opt::LOCKS_ALL() != 1 || t.request.mm != mm {
@@ -163,20 +316,33 @@ fn wait_begins(sem: u64, write: bool) {
     look_up_holder(sem, &mut t.holder);
 }
 
-/// The wait is over; in `all` mode the tracepoint that follows ends it.
+/// The wait is over; where only queues are seen, in `all` mode, the tracepoint that follows ends it.
 #[inline(always)]
 fn wait_ends(sem: u64, success: bool) {
-    if opt::LOCKS_ALL() == 1 {
+    let early = off::VMA_VM_LOCK() != MISSING;
+    let by_tracepoint = opt::LOCKS_ALL() == 1 && opt::SLOW_SEEN() != 1;
+    if by_tracepoint && !early {
         return;
     }
     let Some(t) = thread::known() else { return };
+    if early && t.vma_request.mm != 0 && t.vma_request.sem == sem {
+        vma_write::locked(t, success);
+        return;
+    }
+    if by_tracepoint {
+        return;
+    }
     let mm = sem.wrapping_sub(u64::from(off::MM_MMAP_LOCK()));
     if t.request.mm != mm || t.request.contended == 0 {
         return;
     }
     let mode = t.request.mode;
     let op = any(op::current(t) as u8);
-    waited(t, mm, mode, op, now(), success);
+    let end = now();
+    if opt::LOCKS_ALL() == 1 && success {
+        took(mode, end.saturating_sub(t.request.since_ns));
+    }
+    mmap_waited(t, mode, op, end, success);
     t.request.mm = 0;
 }
 
@@ -191,9 +357,35 @@ fn of_mmap_lock(sem: u64) -> Option<(&'static mut Thread, u64)> {
 }
 
 #[inline(always)]
-fn waited(t: &mut Thread, mm: u64, mode: u8, op: u8, end: u64, success: bool) {
-    let ns = end.saturating_sub(t.request.since_ns);
-    if let Some(agg) = LOCKS.get_ptr_mut(lock_index(mode, op)) {
+fn mmap_waited(t: &mut Thread, mode: u8, op: u8, end: u64, success: bool) {
+    let request = t.request;
+    let ns = end.saturating_sub(request.since_ns);
+    if t.fault.phase != phase::IDLE {
+        t.fault.waits(&ELSEWHERE).mmap_lock_ns += ns;
+    }
+    let wait = Wait {
+        mm: request.mm,
+        since_ns: request.since_ns,
+        mode,
+        op,
+        vma: (0, 0),
+    };
+    waited(t, &wait, end, success);
+}
+
+/// One wait that is over.
+pub struct Wait {
+    pub mm: u64,
+    pub since_ns: u64,
+    pub mode: u8,
+    pub op: u8,
+    pub vma: (u64, u64),
+}
+
+#[inline(always)]
+pub fn waited(t: &mut Thread, w: &Wait, end: u64, success: bool) {
+    let ns = end.saturating_sub(w.since_ns);
+    if let Some(agg) = LOCKS.get_ptr_mut(lock_index(w.mode, w.op)) {
         // SAFETY: this CPU's own copy.
         let agg = unsafe { &mut *agg };
         agg.waits += 1;
@@ -202,33 +394,42 @@ fn waited(t: &mut Thread, mm: u64, mode: u8, op: u8, end: u64, success: bool) {
             agg.wait_max_ns = ns;
         }
     }
-    if let Some(h) = LOCK_HISTS.get_ptr_mut(u32::from(mode)) {
+    if let Some(h) = LOCK_HISTS.get_ptr_mut(u32::from(w.mode)) {
         // SAFETY: this CPU's own copy.
         count::duration(unsafe { &mut (*h).wait }, ns);
     }
-    let m = (mode & 1) as usize;
-    t.counts.waits[m] += 1;
-    t.counts.wait_sum_ns[m] += ns;
-    if ns > t.counts.wait_max_ns[m] {
-        t.counts.wait_max_ns[m] = ns;
+    count::bump(&mut t.counts.waits, w.mode);
+    if let Some(sum) = t.counts.wait_sum_ns.get_mut(usize::from(any(w.mode))) {
+        *sum += ns;
     }
-    if t.fault.phase != phase::IDLE {
-        t.fault.waits(&ELSEWHERE).mmap_lock_ns += ns;
+    if let Some(max) = t.counts.wait_max_ns.get_mut(usize::from(any(w.mode)))
+        && ns > *max
+    {
+        *max = ns;
     }
     if emit::over_threshold(ns) {
+        let (op_start, op_end) = if w.mode == Mode::Read as u8 {
+            (0, 0)
+        } else {
+            op::range(w.op)
+        };
         emit::record(|r| {
             *r = WaitRecord {
                 kind: record::kind::WAIT,
                 // SAFETY: no arguments.
                 cpu: unsafe { bpf_get_smp_processor_id() },
-                start_ns: t.request.since_ns,
+                start_ns: w.since_ns,
                 end_ns: end,
                 who: emit::who(t.tid, t.tgid),
-                mm,
+                mm: w.mm,
+                vm_start: w.vma.0,
+                vm_end: w.vma.1,
+                op_start,
+                op_end,
                 // SAFETY: read at once.
-                mm_tgid: unsafe { MMS.get(mm) }.copied().unwrap_or(0),
-                mode,
-                op,
+                mm_tgid: unsafe { MMS.get(w.mm) }.copied().unwrap_or(0),
+                mode: w.mode,
+                op: w.op,
                 acquired: u8::from(success),
                 pad: 0,
                 holder: t.holder,
@@ -246,18 +447,27 @@ fn look_up_holder(sem: u64, h: &mut Holder) {
         return;
     }
     let sem = sem as *const u8;
+    // SAFETY: `Probed` fails instead of faulting.
+    let (owner, count): (u64, u64) = unsafe {
+        (
+            Probed::read(sem, off::RWSEM_OWNER()),
+            Probed::read(sem, off::RWSEM_COUNT()),
+        )
+    };
+    if owner & RWSEM_READER_OWNED != 0 || count & RWSEM_WRITER_LOCKED == 0 {
+        h.reader = u32::from(count >> 8 != 0);
+        return;
+    }
+    let task = (owner & !RWSEM_OWNER_FLAGS) as *const u8;
+    if !task.is_null() {
+        name(task, h);
+    }
+}
+
+#[inline(always)]
+pub fn name(task: *const u8, h: &mut Holder) {
     // SAFETY: `Probed` fails instead of faulting, also on a task that has gone.
     unsafe {
-        let owner: u64 = Probed::read(sem, off::RWSEM_OWNER());
-        let count: u64 = Probed::read(sem, off::RWSEM_COUNT());
-        if owner & RWSEM_READER_OWNED != 0 || count & RWSEM_WRITER_LOCKED == 0 {
-            h.reader = u32::from(count >> 8 != 0);
-            return;
-        }
-        let task = (owner & !RWSEM_OWNER_FLAGS) as *const u8;
-        if task.is_null() {
-            return;
-        }
         h.tid = Probed::read(task, off::TASK_PID());
         h.tgid = Probed::read(task, off::TASK_TGID());
         h.prio = Probed::read(task, off::TASK_PRIO());
@@ -297,6 +507,12 @@ fn mmap_acquire_cg(ctx: BtfTracePointContext) {
 #[btf_tracepoint]
 fn mmap_release_cg(ctx: BtfTracePointContext) {
     released(ctx.arg(0), ctx.arg::<u8>(2) != 0);
+}
+
+/// `rwsem_mark_wake(sem, wake_type, wake_q)`
+#[fentry]
+fn rwsem_wake_in(ctx: FEntryContext) {
+    wakes(ctx.arg(0));
 }
 
 #[fentry]

@@ -8,3 +8,4 @@ mod io_wait;
 mod life;
 mod mmap_lock;
 mod vma_lock;
+mod vma_write;

@@ -1,7 +1,8 @@
-//! `vma_lock`: a fault that got no VMA lock. In: `lock_vma_under_rcu` returning NULL. Out: the
-//! start of a fallback, its reason as far as it can be seen a moment later.
+//! `vma_lock`: a fault that got no VMA lock. In: entry of `lock_mm_and_find_vma`, where such a fault
+//! goes next, so that the others cost nothing. Out: the start of a fallback, its reason as far as it
+//! can be seen a moment later.
 
-use aya_ebpf::{macros::fexit, programs::FExitContext};
+use aya_ebpf::{macros::fentry, programs::FEntryContext};
 use profiler_common::{
     fault,
     thread::phase,
@@ -10,7 +11,7 @@ use profiler_common::{
 
 use super::fault::ELSEWHERE;
 use crate::{
-    globals::{MISSING, flag, off},
+    globals::{MISSING, off},
     kernel::{Mem, Typed},
     op, thread,
 };
@@ -18,20 +19,20 @@ use crate::{
 // kernel/locking/rwsem.c
 const RWSEM_WRITER_LOCKED: u64 = 1;
 
-/// `lock_vma_under_rcu(mm, address)` gave no VMA. Apart, so that the program saves no registers for
-/// it: nearly always there is one.
-#[inline(never)]
+/// `lock_vma_under_rcu(mm, address)` gave no VMA, if this is a fault of user mode.
+#[inline(always)]
 fn refused(mm: *const u8, address: u64) {
     let Some(t) = thread::current(0) else { return };
     if t.fault.phase == phase::RETRYING {
-        if flag::VM_FAULT_RETRY_VMA() != 0 || flag::VM_FAULT_RETRY_HARD() != 0 {
-            return; // a kernel that retries under the VMA lock, and could not
+        if t.fault.address == address {
+            return; // the retry takes its lock
         }
         fault::given_up(&ELSEWHERE, t);
     }
-    t.fault.phase = phase::IDLE;
-    // madvise, userfaultfd, binder and others try VMA locks too; only faults try them from
-    // outside a system call.
+    if t.fault.phase == phase::ATTEMPT && t.fault.address == address {
+        return; // the attempt's end was skipped: the next one's begin will tell
+    }
+    // Faults of the kernel on user memory try no VMA lock.
     if op::current(t) as u8 != Op::Fault as u8 {
         return;
     }
@@ -49,10 +50,8 @@ fn refused(mm: *const u8, address: u64) {
     t.fault.fallback = reason as u8 + 1;
 }
 
-#[fexit]
-fn vma_lock_exit(ctx: FExitContext) {
-    let vma: *const u8 = ctx.arg(2);
-    if vma.is_null() {
-        refused(ctx.arg(0), ctx.arg(1));
-    }
+/// `lock_mm_and_find_vma(mm, address, regs)`
+#[fentry]
+fn vma_lock_entry(ctx: FEntryContext) {
+    refused(ctx.arg(0), ctx.arg(1));
 }

@@ -148,6 +148,12 @@ impl Maps {
                     sum.hold_max_ns = sum.hold_max_ns.max(cpu.hold_max_ns);
                 }
             }
+            let all = side.total();
+            side.hold.sum_ns = all.hold_sum_ns;
+            side.hold.max_ns = all.hold_max_ns;
+            // Where slow paths tell of waits, an acquisition without one is not timed.
+            let timed = side.decades.iter().sum::<u64>();
+            side.decades[0] += all.acquired.saturating_sub(timed);
         }
         Ok(())
     }

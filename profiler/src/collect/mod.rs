@@ -1,12 +1,16 @@
 //! From the kernel's maps and ring to the model: `ring` turns records into events on a thread of
 //! its own, `maps` polls the counters into a Snapshot. Nothing after this touches the kernel.
 
+mod blame;
+mod conflicts;
 mod maps;
 mod ring;
 mod slots;
 
+pub use blame::Blamer;
+pub use conflicts::Conflicts;
 pub use maps::{Maps, taken};
-pub use ring::{Batch, Ring};
+pub use ring::Ring;
 
 /// A NUL-padded name as the kernel keeps it.
 fn text(raw: &[u8]) -> String {

@@ -13,14 +13,16 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use profiler_common::{
-    record::{FaultRecord, WaitRecord, kind},
+    record::{ArrivalRecord, FaultRecord, HoldRecord, WaitRecord, WindowRecord, kind},
     thread::Holder,
     words::{FallbackReason, FolioState, HeldWait, Kind, Mode, Op, Path, RetryReason},
 };
 use tokio::sync::Notify;
 
 use super::text;
-use crate::model::{FaultEvent, HolderInfo, WaitEvent};
+use crate::model::{
+    ArrivalEvent, Batch, Blame, Doing, FaultEvent, HoldEvent, HolderInfo, WaitEvent, WindowEvent,
+};
 
 /// Records never wake the reader (a wake-up costs more than a record): 4 MiB last 25 ms at
 /// 800 000 records a second.
@@ -31,24 +33,6 @@ const BATCH: usize = 4096;
 const BATCHES: usize = 24;
 /// Full batches for which the reader is called at once.
 const CALL_AT: usize = 2;
-
-#[derive(Default)]
-pub struct Batch {
-    pub faults: Vec<FaultEvent>,
-    pub waits: Vec<WaitEvent>,
-    /// Records of a kind or with words this build does not know: never in a matched build.
-    pub unknown: u64,
-}
-
-impl Batch {
-    pub fn len(&self) -> usize {
-        self.faults.len() + self.waits.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
 
 pub struct Ring {
     shared: Arc<Shared>,
@@ -175,6 +159,15 @@ fn decode(bytes: &[u8], batch: &mut Batch) {
         Some(kind::WAIT) => read(bytes)
             .and_then(|r| wait(&r))
             .map(|e| batch.waits.push(e)),
+        Some(kind::HOLD) => read(bytes)
+            .and_then(|r| hold(&r))
+            .map(|e| batch.holds.push(e)),
+        Some(kind::WINDOW) => read(bytes)
+            .and_then(|r| window(&r))
+            .map(|e| batch.windows.push(e)),
+        Some(kind::ARRIVAL) => read(bytes)
+            .and_then(|r| arrival(&r))
+            .map(|e| batch.arrivals.push(e)),
         _ => None,
     };
     if known.is_none() {
@@ -186,6 +179,9 @@ fn decode(bytes: &[u8], batch: &mut Batch) {
 trait Record: Copy {}
 impl Record for FaultRecord {}
 impl Record for WaitRecord {}
+impl Record for HoldRecord {}
+impl Record for WindowRecord {}
+impl Record for ArrivalRecord {}
 
 fn read<T: Record>(bytes: &[u8]) -> Option<T> {
     if bytes.len() < size_of::<T>() {
@@ -232,7 +228,9 @@ fn fault(r: &FaultRecord) -> Option<FaultEvent> {
 }
 
 fn wait(r: &WaitRecord) -> Option<WaitEvent> {
+    let range = |start: u64, end: u64| (end > start).then_some((start, end));
     Some(WaitEvent {
+        id: 0,
         start_ns: r.start_ns,
         end_ns: r.end_ns,
         cpu: r.cpu,
@@ -246,7 +244,71 @@ fn wait(r: &WaitRecord) -> Option<WaitEvent> {
         mode: Mode::from_raw(r.mode)?,
         op: Op::from_raw(r.op)?,
         acquired: r.acquired != 0,
+        vma: range(r.vm_start, r.vm_end),
+        range: range(r.op_start, r.op_end),
         holder: holder(&r.holder),
+        blame: Blame::default(),
+    })
+}
+
+fn hold(r: &HoldRecord) -> Option<HoldEvent> {
+    let mode = Mode::from_raw(r.mode)?;
+    Some(HoldEvent {
+        since_ns: r.since_ns,
+        end_ns: r.end_ns,
+        mm: r.mm,
+        mode,
+        holder: HolderInfo {
+            tid: r.who.tid,
+            tgid: r.who.tgid,
+            comm: text(&r.who.comm),
+            prio: r.who.prio,
+            reader: mode != Mode::Write,
+            op: Op::from_raw(r.op),
+            doing: r
+                .held
+                .checked_sub(1)
+                .and_then(HeldWait::from_raw)
+                .map(Doing::Held),
+            address: r.address,
+        },
+    })
+}
+
+fn window(r: &WindowRecord) -> Option<WindowEvent> {
+    Some(WindowEvent {
+        id: 0,
+        attempt_ns: r.attempt_ns,
+        io_ns: r.io_ns,
+        close_ns: r.close_ns,
+        mm: r.mm,
+        tid: r.who.tid,
+        tgid: r.who.tgid,
+        comm: text(&r.who.comm),
+        prio: r.who.prio,
+        address: r.address,
+        vm_start: r.vm_start,
+        vm_end: r.vm_end,
+        kind: Kind::from_raw(r.vma_kind)?,
+        retry: r.retry.checked_sub(1).and_then(RetryReason::from_raw),
+        folio: r.folio.checked_sub(1).and_then(FolioState::from_raw),
+    })
+}
+
+fn arrival(r: &ArrivalRecord) -> Option<ArrivalEvent> {
+    Some(ArrivalEvent {
+        at_ns: r.at_ns,
+        section_ns: r.section_ns,
+        mm: r.mm,
+        tid: r.who.tid,
+        tgid: r.who.tgid,
+        comm: text(&r.who.comm),
+        prio: r.who.prio,
+        mode: Mode::from_raw(r.mode)?,
+        op: Op::from_raw(r.op)?,
+        start: r.start,
+        end: r.end,
+        retry: r.retry != 0,
     })
 }
 
@@ -257,6 +319,7 @@ fn holder(h: &Holder) -> Option<HolderInfo> {
         comm: text(&h.comm),
         prio: h.prio,
         reader: h.reader != 0,
+        ..HolderInfo::default()
     })
 }
 

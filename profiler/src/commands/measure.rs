@@ -12,8 +12,7 @@ use tokio::{
 
 use crate::{
     child::{ChildError, Held, Running},
-    collect::Batch,
-    model::{Session, Snapshot},
+    model::{Batch, Snapshot},
     session::Live,
 };
 
@@ -32,7 +31,6 @@ pub trait Keep {
 }
 
 pub struct Ended {
-    pub session: Session,
     pub snapshot: Snapshot,
     /// Of the child, if there was one.
     pub child: Option<Result<ExitStatus, ChildError>>,
@@ -113,10 +111,9 @@ async fn run(
             },
         }
     }
-    let (session, snapshot, rest) = live.stop()?;
+    let (_, snapshot, rest) = live.stop()?;
     rest.iter().try_for_each(|b| keep.events(b))?;
     Ok(Ended {
-        session,
         snapshot,
         child: status,
     })

@@ -15,9 +15,8 @@ use super::{
 use crate::{
     child::{self, Held},
     cli::Record,
-    collect::Batch,
     error::{Usage, WithCommand},
-    model::Snapshot,
+    model::{Batch, Snapshot},
     recording::{Recording, Writer},
     report, session, user,
 };
@@ -41,7 +40,7 @@ struct ToFile(Writer);
 
 impl Keep for ToFile {
     fn events(&mut self, batch: &Batch) -> Result<()> {
-        Ok(self.0.events(&batch.faults, &batch.waits)?)
+        Ok(self.0.events(batch)?)
     }
 
     fn interval(&mut self, snapshot: &Snapshot) -> Result<()> {

@@ -10,15 +10,11 @@ use super::{
     print,
 };
 use crate::{
-    cli::{Format, Report},
-    collect::Batch,
-    model::{FaultEvent, Snapshot, WaitEvent},
-    recording::Recording,
+    cli::{Report, ReportFormat},
+    model::{Batch, Snapshot},
+    recording::{Recording, Writer},
     report, session,
 };
-
-/// Single events a live report keeps: the longest.
-const WORST: usize = 100;
 
 pub fn run(args: &Report) -> Result<ExitCode> {
     let report = match &args.file {
@@ -26,49 +22,28 @@ pub fn run(args: &Report) -> Result<ExitCode> {
         None => live(args)?,
     };
     match args.format {
-        Format::Text => print(&report::text(&report))?,
-        Format::Json => print(&report::json(&report)?)?,
+        ReportFormat::Text => print(&report::text(&report))?,
+        ReportFormat::Json => print(&report::json(&report)?)?,
+        ReportFormat::Lkml => print(&report::lkml(&report))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The same as of a recording, which is kept in memory.
 fn live(args: &Report) -> Result<report::Report> {
     let mut live = session::start(&asked::probing(&args.probing)?)?;
     live.arm()?;
     let duration = args.duration.context("no --duration")?;
-    let mut worst = Worst::default();
-    let ended = measure(
-        live,
-        None,
-        Some(duration),
-        args.probing.interval,
-        &mut worst,
-    )?;
-    Ok(report::build(
-        &ended.session,
-        &ended.snapshot,
-        &worst.waits,
-        &worst.faults,
-    ))
+    let mut kept = ToMemory(Writer::in_memory(&live.session)?);
+    let ended = measure(live, None, Some(duration), args.probing.interval, &mut kept)?;
+    Ok(report::of(&kept.0.into_recording(&ended.snapshot)?)?)
 }
 
-#[derive(Default)]
-struct Worst {
-    waits: Vec<WaitEvent>,
-    faults: Vec<FaultEvent>,
-}
+struct ToMemory(Writer);
 
-impl Keep for Worst {
+impl Keep for ToMemory {
     fn events(&mut self, batch: &Batch) -> Result<()> {
-        self.waits.extend_from_slice(&batch.waits);
-        self.waits
-            .sort_by_key(|w| std::cmp::Reverse(w.duration_ns()));
-        self.waits.truncate(WORST);
-        self.faults.extend_from_slice(&batch.faults);
-        self.faults
-            .sort_by_key(|f| std::cmp::Reverse(f.duration_ns()));
-        self.faults.truncate(WORST);
-        Ok(())
+        Ok(self.0.events(batch)?)
     }
 
     fn interval(&mut self, _snapshot: &Snapshot) -> Result<()> {

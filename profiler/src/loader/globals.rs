@@ -35,6 +35,14 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
             "LOCKS_ALL",
             u32::from(ladder.rung(Group::MmapLockEvents).is_some()),
         ),
+        (
+            "SLOW_SEEN",
+            u32::from(
+                ladder
+                    .rung(Group::MmapLockWait)
+                    .is_some_and(|r| r.kind == HookChoice::Fentry),
+            ),
+        ),
         ("VM_FAULT_ERROR", facts.vm_fault_error()),
         ("VM_FAULT_SPECIAL", facts.vm_fault_special()),
         ("TID", if request.empty { MISSING } else { tid }),

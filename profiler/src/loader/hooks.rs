@@ -210,11 +210,14 @@ fn unsuitable(
     request: &Request,
     mmap_lock_all: bool,
 ) -> Option<String> {
-    if group == Group::VmaLock && facts.vma_lock == VmaLock::None {
+    if matches!(group, Group::VmaLock | Group::VmaWrite) && facts.vma_lock == VmaLock::None {
         return Some("this kernel has no per-VMA locks".into());
     }
     if group == Group::MmapLockEvents && !mmap_lock_all {
         return Some("left out by --mmap-lock contended, the default where the tracepoints format a cgroup path under a global lock".into());
+    }
+    if group == Group::LockRelease && mmap_lock_all && facts.vma_lock != VmaLock::Rwsem {
+        return Some("the mmap_lock tracepoints tell every release".into());
     }
     if group == Group::VmaLock && request.no_vma_lock {
         return Some("left out by --no-vma-lock".into());

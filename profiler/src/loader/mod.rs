@@ -38,7 +38,7 @@ pub struct Request {
     pub hooks: HookChoice,
     /// `None`: whatever the tracepoint's cost on this kernel suggests.
     pub mmap_lock_all: Option<bool>,
-    /// Leave `lock_vma_under_rcu` alone.
+    /// Do not look why a fault gets no VMA lock.
     pub no_vma_lock: bool,
     /// Only these processes and, where `follow` is set, their children.
     pub targets: Option<Vec<u32>>,

@@ -15,6 +15,7 @@ pub fn signals(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     let mut all = faults(facts, loaded);
     all.extend(super::anatomy::signals(facts, &loaded.chosen));
     all.extend(locks(facts, loaded));
+    all.extend(blame(facts, loaded));
     all
 }
 
@@ -194,19 +195,78 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
             "helper task_pt_regs",
             "from the system call the thread is in: work deferred to its end (NUMA balancing, io_uring) is named after it",
         ),
-        signal(
-            "mmap_lock_holder",
-            if wait.0 == Unavailable {
-                Unavailable
-            } else {
-                Approximate
-            },
-            if wait.0 == Unavailable {
-                ""
-            } else {
-                "rw_semaphore.owner"
-            },
+    ]
+}
+
+/// Who held the lock, writers of VMAs, and what an estimate needs.
+fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
+    use Quality::{Approximate, Exact, Unavailable};
+    let chosen = &loaded.chosen;
+    let (events, wait) = (
+        chosen.rung(Group::MmapLockEvents),
+        chosen.rung(Group::MmapLockWait),
+    );
+    let release = chosen.rung(Group::LockRelease);
+    let holder = match (events, wait, release) {
+        (_, None, _) => (Unavailable, "", chosen.reason(Group::MmapLockWait)),
+        _ if !facts.has_field("rw_semaphore.count") => (
+            Unavailable,
+            "",
+            "PREEMPT_RT: the lock does not tell who holds it, or that somebody waits",
+        ),
+        (Some(hook), ..) => (Exact, hook.name, ""),
+        (None, Some(_), Some(hook)) => (
+            Approximate,
+            hook.name,
+            "the last holder is named at each release; when it began is not seen",
+        ),
+        (None, Some(_), None) => (
+            Approximate,
+            "rw_semaphore.owner",
             "sampled when the wait begins: exact for a writer, readers are not named",
         ),
+    };
+    let writers = match (facts.vma_lock, chosen.rung(Group::VmaWrite)) {
+        (_, Some(hook)) => (Exact, hook.name, ""),
+        (VmaLock::Rwsem, None) if release.is_some() => (
+            Approximate,
+            "fentry/fexit rwsem_down_write_slowpath, fentry rwsem_mark_wake",
+            "an rwsem is taken for a VMA's where its last reader is a fault on a slow path: waits for other readers are not seen",
+        ),
+        _ => (Unavailable, "", chosen.reason(Group::VmaWrite)),
+    };
+    let io = chosen
+        .rung(Group::IoWait)
+        .filter(|r| r.kind <= HookChoice::Fentry);
+    let filemap = chosen.rung(Group::Filemap);
+    let windows = match (facts.vma_lock, io, filemap) {
+        (VmaLock::None, ..) => (Unavailable, "", "this kernel has no per-VMA locks"),
+        (_, Some(hook), Some(_)) => (
+            Approximate,
+            hook.name,
+            "the lock is given up between the fault's start and its first wait: both are told",
+        ),
+        _ => (Unavailable, "", chosen.reason(Group::IoWait)),
+    };
+    let what_if = match (windows.0, events) {
+        (Unavailable, _) => (Unavailable, "", windows.2),
+        (_, None) => (Unavailable, "", "needs --mmap-lock all"),
+        (_, Some(hook)) => (
+            Approximate,
+            hook.name,
+            if writers.0 == Exact {
+                "an estimate, first order: see docs/what-if.md"
+            } else {
+                "an estimate, first order; conflicts are told from the ranges of system calls"
+            },
+        ),
+    };
+    let of =
+        |name, (quality, hook, reason): (Quality, &str, &str)| signal(name, quality, hook, reason);
+    vec![
+        of("mmap_lock_holder", holder),
+        of("vma_write_wait", writers),
+        of("windows", windows),
+        of("what_if", what_if),
     ]
 }

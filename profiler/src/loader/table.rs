@@ -19,6 +19,8 @@ pub enum Group {
     Life,
     MmapLockEvents,
     MmapLockWait,
+    LockRelease,
+    VmaWrite,
     VmaLock,
     IoWait,
     FolioState,
@@ -47,6 +49,8 @@ impl Group {
             Self::Life => "processes",
             Self::MmapLockEvents => "mmap_lock events",
             Self::MmapLockWait => "mmap_lock waits",
+            Self::LockRelease => "lock releases",
+            Self::VmaWrite => "VMA writers",
             Self::VmaLock => "VMA locks",
             Self::IoWait => "I/O waits",
             Self::FolioState => "the page cache",
@@ -68,7 +72,13 @@ impl Group {
     pub fn inside_faults(self) -> bool {
         !matches!(
             self,
-            Self::Life | Self::MmapLockEvents | Self::MmapLockWait | Self::VmaLock | Self::Fault
+            Self::Life
+                | Self::MmapLockEvents
+                | Self::MmapLockWait
+                | Self::LockRelease
+                | Self::VmaWrite
+                | Self::VmaLock
+                | Self::Fault
         )
     }
 }
@@ -155,12 +165,36 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
         ],
     ),
     (
+        Group::LockRelease,
+        &[Rung {
+            kind: HookChoice::Fentry,
+            name: "fentry rwsem_mark_wake",
+            programs: &[("rwsem_wake_in", FEntry("rwsem_mark_wake"))],
+            functions: &[],
+            tracepoints: &[],
+        }],
+    ),
+    (
+        Group::VmaWrite,
+        &[Rung {
+            kind: HookChoice::Fentry,
+            name: "fentry/fexit __vma_start_write, fentry rcuwait_wake_up",
+            programs: &[
+                ("vma_write_out", FExit("__vma_start_write")),
+                ("vma_wake_in", FEntry("rcuwait_wake_up")),
+                ("vma_write_in", FEntry("__vma_start_write")),
+            ],
+            functions: &[],
+            tracepoints: &[],
+        }],
+    ),
+    (
         Group::VmaLock,
         &[Rung {
             kind: HookChoice::Fentry,
-            name: "fexit lock_vma_under_rcu",
-            programs: &[("vma_lock_exit", FExit("lock_vma_under_rcu"))],
-            functions: &[("lock_vma_under_rcu", 2)],
+            name: "fentry lock_mm_and_find_vma",
+            programs: &[("vma_lock_entry", FEntry("lock_mm_and_find_vma"))],
+            functions: &[("lock_mm_and_find_vma", 3)],
             tracepoints: &[],
         }],
     ),

@@ -8,7 +8,10 @@ pub mod session;
 pub mod snapshot;
 
 pub use anatomy::{Anatomy, Components, IoWait};
-pub use event::{FaultEvent, HolderInfo, WaitEvent};
+pub use event::{
+    ArrivalEvent, Batch, Blame, ConflictEvent, Doing, FaultEvent, HoldEvent, HolderInfo, Segment,
+    SegmentBy, WaitEvent, WindowEvent,
+};
 pub use hist::Hist;
 pub use session::{Host, Quality, Session, Signal};
 pub use snapshot::{FaultStats, LockSide, OpStats, Process, Snapshot, Thread};

@@ -60,7 +60,7 @@ pub struct Session {
     pub start_ms: f64,
 }
 
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 impl Session {
     pub fn signal(&self, name: &str) -> Option<&Signal> {

@@ -1,13 +1,11 @@
-//! Single events as rows of `waits` and `faults`, in both directions. Addresses and kernel pointers
+//! Single events as rows, in both directions: what all have in common, and `faults`. Addresses and kernel pointers
 //! keep their 64 bits: SQL shows the upper half as negative numbers.
 
-use profiler_common::words::{
-    FallbackReason, FolioState, HeldWait, Kind, Mode, Op, Path, RetryReason,
-};
+use profiler_common::words::{FallbackReason, FolioState, HeldWait, Kind, Path, RetryReason};
 use rusqlite::{CachedStatement, Connection, Row, params, types::ValueRef};
 
 use super::session::odd;
-use crate::model::{FaultEvent, HolderInfo, Session, WaitEvent};
+use crate::model::{FaultEvent, Session};
 
 /// What the session can tell of a fault. A word that is only a placeholder becomes NULL, which
 /// reads back as the first of its list, the placeholder.
@@ -45,20 +43,24 @@ pub trait Event: Sized {
 }
 
 /// Counts are below 2^63 in practice; addresses are not, and come back by the same cast.
-fn i(value: u64) -> i64 {
+pub(super) fn i(value: u64) -> i64 {
     value.cast_signed()
 }
 
-fn u(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+pub(super) fn u(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
-fn word<T>(row: &Row<'_>, column: &str, named: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+pub(super) fn word<T>(
+    row: &Row<'_>,
+    column: &str,
+    named: fn(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
     let name: String = row.get(column)?;
     named(&name).ok_or_else(|| odd(format!("no {column} is called {name:?}")))
 }
 
-fn word_or_none<T>(
+pub(super) fn word_or_none<T>(
     row: &Row<'_>,
     column: &str,
     named: fn(&str) -> Option<T>,
@@ -85,71 +87,6 @@ fn word_if_known<T: Copy>(
     match row.get_ref(column)? {
         ValueRef::Null => Ok(placeholder),
         _ => word(row, column, named),
-    }
-}
-
-impl Event for WaitEvent {
-    const TABLE: &'static str = "waits";
-    const DURATION: &'static str = "wait_ns";
-
-    fn statement(sql: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
-        sql.prepare_cached(
-            "INSERT INTO waits VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-    }
-
-    fn insert(&self, statement: &mut CachedStatement<'_>, _: Known) -> rusqlite::Result<()> {
-        let holder = self.holder.as_ref();
-        statement.execute(params![
-            i(self.start_ns),
-            i(self.end_ns),
-            self.cpu,
-            self.tid,
-            self.tgid,
-            self.comm,
-            self.prio,
-            self.policy,
-            i(self.mm),
-            self.mm_tgid,
-            self.mode.name(),
-            self.op.name(),
-            self.acquired,
-            holder.map(|h| h.tid),
-            holder.map(|h| h.tgid),
-            holder.map(|h| &h.comm),
-            holder.map(|h| h.prio),
-            holder.map(|h| h.reader),
-        ])?;
-        Ok(())
-    }
-
-    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let holder = match row.get("holder_tid")? {
-            None => None,
-            Some(tid) => Some(HolderInfo {
-                tid,
-                tgid: row.get("holder_tgid")?,
-                comm: row.get("holder_comm")?,
-                prio: row.get("holder_prio")?,
-                reader: row.get("holder_reader")?,
-            }),
-        };
-        Ok(WaitEvent {
-            start_ns: u(row, "start_ns")?,
-            end_ns: u(row, "end_ns")?,
-            cpu: row.get("cpu")?,
-            tid: row.get("tid")?,
-            tgid: row.get("tgid")?,
-            comm: row.get("comm")?,
-            prio: row.get("prio")?,
-            policy: row.get("policy")?,
-            mm: u(row, "mm")?,
-            mm_tgid: row.get("mm_tgid")?,
-            mode: word(row, "mode", Mode::from_name)?,
-            op: word(row, "op", Op::from_name)?,
-            acquired: row.get("acquired")?,
-            holder,
-        })
     }
 }
 

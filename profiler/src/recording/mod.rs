@@ -2,15 +2,17 @@
 //! and single events. Out: the same, exactly, in this process or years later.
 
 mod anatomy;
+mod blame;
 mod error;
 mod events;
+mod older;
 mod read;
 mod schema;
 mod session;
 mod write;
 
 pub use error::{Error, Result};
-pub use read::{Events, Intervals, Recording};
+pub use read::{ChainRow, Events, Intervals, Recording};
 pub use write::Writer;
 
 /// "vmas", in the file's header where SQLite keeps it for `file(1)` and for us.

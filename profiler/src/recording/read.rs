@@ -10,16 +10,19 @@ use profiler_common::{
     hist,
     words::{FallbackReason, Kind, Loss, Mode, Op, Path},
 };
-use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, types::ValueRef};
 
 use super::{
     Error, Head, Result, anatomy,
     events::Event,
-    head,
+    head, older,
     schema::{self, thread_columns},
     session::{self, odd},
 };
-use crate::model::{FaultEvent, Hist, Session, Snapshot, Thread, WaitEvent, session::SCHEMA};
+use crate::model::{
+    ArrivalEvent, ConflictEvent, FaultEvent, Hist, Session, Snapshot, Thread, WaitEvent,
+    WindowEvent, session::SCHEMA,
+};
 
 pub struct Recording {
     sql: Connection,
@@ -31,8 +34,10 @@ pub struct Recording {
 
 impl Recording {
     pub fn open(path: &FilePath) -> Result<Recording> {
-        match head(path) {
-            Ok(Head::Recording { schema: 0..=SCHEMA }) => {}
+        let schema = match head(path) {
+            Ok(Head::Recording {
+                schema: schema @ 0..=SCHEMA,
+            }) => schema,
             Ok(Head::Recording { schema: found }) => {
                 return Err(Error::Newer {
                     path: path.into(),
@@ -48,10 +53,29 @@ impl Recording {
                     source,
                 });
             }
-        }
-        load(path).map_err(|source| Error::Broken {
+        };
+        load(path, schema).map_err(|source| Error::Broken {
             path: path.into(),
             source,
+        })
+    }
+
+    pub(super) fn from_sql(sql: Connection, path: PathBuf) -> rusqlite::Result<Recording> {
+        let complete: i64 = sql.query_row(
+            "SELECT coalesce(max(value), 0) FROM meta WHERE key = 'complete'",
+            (),
+            |row| row.get(0),
+        )?;
+        let intervals = sql
+            .prepare("SELECT id FROM intervals ORDER BY id")?
+            .query_map((), |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(Recording {
+            session: session::read(&sql)?,
+            complete: complete != 0,
+            intervals,
+            path,
+            sql,
         })
     }
 
@@ -92,6 +116,73 @@ impl Recording {
         Events::new(self)
     }
 
+    pub fn windows(&self) -> Events<'_, WindowEvent> {
+        Events::new(self)
+    }
+
+    pub fn arrivals(&self) -> Events<'_, ArrivalEvent> {
+        Events::new(self)
+    }
+
+    pub fn conflicts(&self) -> Events<'_, ConflictEvent> {
+        Events::new(self)
+    }
+
+    /// The wait of that id; `None` if it was below the threshold, or lost.
+    pub fn wait(&self, id: u64) -> Result<Option<WaitEvent>> {
+        self.one("SELECT * FROM waits WHERE id = ?", id)
+    }
+
+    /// Of the waits at the end of the longest paths to this root, the longest.
+    pub fn deepest_wait(&self, root: u64) -> Result<Option<WaitEvent>> {
+        self.one(
+            "SELECT * FROM waits WHERE root_wait = ? ORDER BY depth DESC, wait_ns DESC LIMIT 1",
+            root,
+        )
+    }
+
+    /// How many chains, the deepest, and the time of all waits in them.
+    pub fn chains_in_all(&self) -> Result<(u64, u32, u64)> {
+        let query =
+            "SELECT count(*), coalesce(max(depth), 0), coalesce(sum(blocked_ns), 0) FROM chains";
+        let row = |row: &Row<'_>| {
+            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            Ok((n(0)?, row.get(1)?, n(2)?))
+        };
+        self.sql
+            .query_row(query, (), row)
+            .map_err(|e| self.broken(e))
+    }
+
+    /// Most blocked time first.
+    pub fn worst_chains(&self, n: u32) -> Result<Vec<ChainRow>> {
+        let query = "SELECT id, depth, waits, blocked_ns FROM chains
+            ORDER BY blocked_ns DESC, id LIMIT ?";
+        let row = |row: &Row<'_>| {
+            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            Ok(ChainRow {
+                root: n(0)?,
+                depth: row.get(1)?,
+                waits: n(2)?,
+                blocked_ns: n(3)?,
+            })
+        };
+        let read = || -> rusqlite::Result<Vec<ChainRow>> {
+            self.sql.prepare(query)?.query_map([n], row)?.collect()
+        };
+        read().map_err(|e| self.broken(e))
+    }
+
+    fn one<E: Event>(&self, query: &str, id: u64) -> Result<Option<E>> {
+        let read = || -> rusqlite::Result<Option<E>> {
+            let mut statement = self.sql.prepare_cached(query)?;
+            statement
+                .query_row([id.cast_signed()], |row| E::from_row(row))
+                .optional()
+        };
+        read().map_err(|e| self.broken(e))
+    }
+
     /// Longest first.
     pub fn worst_waits(&self, n: u32) -> Result<Vec<WaitEvent>> {
         self.worst(n)
@@ -127,28 +218,24 @@ impl Recording {
     }
 }
 
-fn load(path: &FilePath) -> rusqlite::Result<Recording> {
+fn load(path: &FilePath, schema: u32) -> rusqlite::Result<Recording> {
     // Read-only, so that looking at a crashed recording leaves its three files as they are.
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let sql = Connection::open_with_flags(path, flags)?;
     sql.busy_timeout(std::time::Duration::from_secs(2))?;
     sql.pragma_update(None, "trusted_schema", false)?;
-    let complete: i64 = sql.query_row(
-        "SELECT coalesce(max(value), 0) FROM meta WHERE key = 'complete'",
-        (),
-        |row| row.get(0),
-    )?;
-    let intervals = sql
-        .prepare("SELECT id FROM intervals ORDER BY id")?
-        .query_map((), |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok(Recording {
-        session: session::read(&sql)?,
-        complete: complete != 0,
-        intervals,
-        path: path.into(),
-        sql,
-    })
+    if schema < SCHEMA {
+        sql.execute_batch(older::VIEWS)?;
+    }
+    Recording::from_sql(sql, path.into())
+}
+
+/// Waits that hang on one root, three threads deep or more.
+pub struct ChainRow {
+    pub root: u64,
+    pub depth: u32,
+    pub waits: u64,
+    pub blocked_ns: u64,
 }
 
 /// See [`Recording::intervals`].
@@ -318,7 +405,7 @@ fn add(sql: &Connection, to: &mut Snapshot, first: i64, last: i64) -> rusqlite::
         )
     })?;
     let query = "SELECT mode, op, acquired, waits, wait_sum_ns, wait_max_ns, holds, hold_sum_ns,
-        hold_max_ns FROM mmap_lock WHERE interval BETWEEN ? AND ?";
+        hold_max_ns FROM locks WHERE interval BETWEEN ? AND ?";
     each(sql, query, range, |row| {
         let side = &mut to.locks[word(row, 0, Mode::from_name)? as usize];
         let op = &mut side.by_op[word(row, 1, Op::from_name)? as usize];
@@ -359,7 +446,9 @@ fn add_hists(sql: &Connection, to: &mut Snapshot, range: (i64, i64)) -> rusqlite
 fn hist_of<'a>(to: &'a mut Snapshot, row: &Row<'_>) -> rusqlite::Result<&'a mut Hist> {
     match row.get_ref(0)?.as_str()? {
         schema::hist::FAULT => Ok(&mut to.faults[word(row, 1, Path::from_name)? as usize].latency),
-        schema::hist::WAIT => Ok(&mut to.locks[word(row, 1, Mode::from_name)? as usize].wait),
+        schema::hist::WAIT | older::WAIT => {
+            Ok(&mut to.locks[word(row, 1, Mode::from_name)? as usize].wait)
+        }
         schema::hist::HOLD => Ok(&mut to.locks[word(row, 1, Mode::from_name)? as usize].hold),
         schema::hist::IO => {
             let label = row.get_ref(1)?.as_str()?;

@@ -1,4 +1,4 @@
-//! The tables, version 1 (`model::session::SCHEMA`). Rows of the counter tables tell what came in
+//! The tables, version 2 (`model::session::SCHEMA`). Rows of the counter tables tell what came in
 //! during one interval, so `sum()` gives totals and a missing row means nothing happened; `_max_ns`
 //! columns are the largest since arming. Column lists that follow from a word list are made from it.
 
@@ -28,7 +28,7 @@ CREATE TABLE fault_kinds (
 CREATE TABLE fallbacks (
   interval INTEGER NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
   PRIMARY KEY (interval, reason)) WITHOUT ROWID;
-CREATE TABLE mmap_lock (
+CREATE TABLE locks (
   interval INTEGER NOT NULL, mode TEXT NOT NULL, op TEXT NOT NULL,
   acquired INTEGER NOT NULL,
   waits INTEGER NOT NULL, wait_sum_ns INTEGER NOT NULL, wait_max_ns INTEGER NOT NULL,
@@ -46,14 +46,6 @@ CREATE TABLE losses (
   interval INTEGER NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL,
   PRIMARY KEY (interval, reason)) WITHOUT ROWID;
 CREATE TABLE threads ({threads}, PRIMARY KEY (tgid, tid)) WITHOUT ROWID;
-CREATE TABLE waits (
-  id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
-  wait_ns INTEGER AS (end_ns - start_ns), cpu INTEGER NOT NULL,
-  tid INTEGER NOT NULL, tgid INTEGER NOT NULL, comm TEXT NOT NULL,
-  prio INTEGER NOT NULL, policy INTEGER NOT NULL, mm INTEGER NOT NULL, mm_tgid INTEGER,
-  mode TEXT NOT NULL, op TEXT NOT NULL, acquired INTEGER NOT NULL,
-  holder_tid INTEGER, holder_tgid INTEGER, holder_comm TEXT, holder_prio INTEGER,
-  holder_reader INTEGER);
 CREATE TABLE faults (
   id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
   latency_ns INTEGER AS (end_ns - start_ns), cpu INTEGER NOT NULL,
@@ -66,10 +58,11 @@ CREATE TABLE faults (
   userfault_wait_ns INTEGER, held_wait_ns INTEGER, ioprio INTEGER NOT NULL,
   dev INTEGER NOT NULL, ino INTEGER NOT NULL, file TEXT NOT NULL,
   fault_flags INTEGER NOT NULL, ret INTEGER NOT NULL);
-{anatomy}
+{anatomy}{blame}
 CREATE VIEW processes AS SELECT {processes} FROM threads GROUP BY tgid;
 ",
         anatomy = super::anatomy::DDL,
+        blame = super::blame::DDL,
         threads = thread_columns()
             .iter()
             .map(|c| format!("{} {} NOT NULL", c.name, c.sql_type()))
@@ -158,8 +151,9 @@ pub fn thread_columns() -> Vec<ThreadColumn> {
 pub mod hist {
     /// Label: the path.
     pub const FAULT: &str = "fault_latency";
+    /// Labels: `read`, `write`, `vma_write`.
+    pub const WAIT: &str = "lock_wait";
     /// Labels: `read`, `write`.
-    pub const WAIT: &str = "mmap_lock_wait";
     pub const HOLD: &str = "mmap_lock_hold";
     /// Label: priority class and I/O class of the thread.
     pub const IO: &str = "io_wait";

@@ -13,15 +13,13 @@ use profiler_common::{
 use rusqlite::{Connection, Transaction, params, types::Value};
 
 use super::{
-    APPLICATION_ID, Error, Head, Result, anatomy, companions,
+    APPLICATION_ID, Error, Head, Recording, Result, anatomy, blame, companions,
     events::{Event, Known},
     head,
     schema::{self, decade_lower_ns},
     session,
 };
-use crate::model::{
-    Anatomy, FaultEvent, Hist, LockSide, Session, Snapshot, Thread, WaitEvent, session::SCHEMA,
-};
+use crate::model::{Anatomy, Batch, Hist, LockSide, Session, Snapshot, Thread, session::SCHEMA};
 
 pub struct Writer {
     sql: Connection,
@@ -43,15 +41,36 @@ impl Writer {
         Ok(writer)
     }
 
+    /// For a report of what is happening now: gone with the process.
+    pub fn in_memory(session: &Session) -> Result<Writer> {
+        let path = PathBuf::from(":memory:");
+        begin(&path, session).map_err(|source| Error::Writing { path, source })
+    }
+
+    /// The last snapshot; then what was written, to be read.
+    pub fn into_recording(mut self, now: &Snapshot) -> Result<Recording> {
+        self.interval(now)?;
+        let set = session::set(&self.sql, "complete", Value::Integer(1));
+        set.and_then(|()| Recording::from_sql(self.sql, self.path.clone()))
+            .map_err(|source| Error::Writing {
+                path: self.path,
+                source,
+            })
+    }
+
     /// One transaction; hand batches over at most a second old.
-    pub fn events(&mut self, faults: &[FaultEvent], waits: &[WaitEvent]) -> Result<()> {
-        if faults.is_empty() && waits.is_empty() {
+    pub fn events(&mut self, batch: &Batch) -> Result<()> {
+        if batch.is_empty() {
             return Ok(());
         }
         let known = self.known;
         self.transaction(|tx, _, _| {
-            insert_all(tx, faults, known)?;
-            insert_all(tx, waits, known)
+            insert_all(tx, &batch.faults, known)?;
+            insert_all(tx, &batch.waits, known)?;
+            blame::insert_segments(tx, &batch.waits)?;
+            insert_all(tx, &batch.windows, known)?;
+            insert_all(tx, &batch.arrivals, known)?;
+            insert_all(tx, &batch.conflicts, known)
         })
     }
 
@@ -261,7 +280,7 @@ fn write_lock(
     then: &LockSide,
 ) -> rusqlite::Result<()> {
     let mut insert =
-        tx.prepare_cached("INSERT INTO mmap_lock VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+        tx.prepare_cached("INSERT INTO locks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
     for op in Op::ALL {
         let (now, then) = (&now.by_op[*op as usize], &then.by_op[*op as usize]);
         if now != then {

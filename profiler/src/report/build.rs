@@ -7,10 +7,11 @@ use profiler_common::words::{
 use super::{
     Compared, Cost, CrossCheck, Distribution, FaultReport, Faults, HolderReport, LockReport,
     MmapLock, Named, OpReport, Report, SignalReport, TaskReport, TaskWaits, WaitReport, anatomy,
+    blame::{self, Analysis},
     verdict,
 };
 use crate::{
-    model::{FaultEvent, Hist, Session, Snapshot, Thread, WaitEvent},
+    model::{Doing, FaultEvent, Hist, Quality, Session, Snapshot, Thread, WaitEvent},
     recording::{self, Recording},
 };
 
@@ -19,12 +20,13 @@ pub const THREADS: usize = 1000;
 /// Single waits and faults listed.
 pub const WORST: u32 = 100;
 
-/// Live: `waits` and `faults` are the longest seen, longest first.
+/// `waits` and `faults` are the longest, longest first.
 pub fn build(
     session: &Session,
     counts: &Snapshot,
     waits: &[WaitEvent],
     faults: &[FaultEvent],
+    analysis: Analysis,
 ) -> Report {
     let knows = Knows::of(session);
     let tasks = |all: Vec<Thread>| all.iter().map(|t| task(t, &knows)).collect();
@@ -51,12 +53,12 @@ pub fn build(
             read: lock(counts, Mode::Read, &knows),
             write: lock(counts, Mode::Write, &knows),
         },
-        vma_write: None,
-        chains: None,
-        inversions: None,
-        windows: None,
-        conflicts: None,
-        what_if: None,
+        vma_write: analysis.vma_write,
+        chains: analysis.chains,
+        inversions: analysis.inversions,
+        windows: analysis.windows,
+        conflicts: analysis.conflicts,
+        what_if: analysis.what_if,
         vma_size: anatomy::vma_sizes(&counts.anatomy, &knows),
         cross_check: cross_check(counts, session.target == "system"),
         processes: tasks(counts.processes()),
@@ -78,11 +80,14 @@ pub fn build(
 
 /// The report of a recording, complete or not.
 pub fn of(recording: &Recording) -> recording::Result<Report> {
+    let counts = recording.snapshot()?;
+    let analysis = blame::of(recording, &counts, &Knows::of(recording.session()))?;
     let mut report = build(
         recording.session(),
-        &recording.snapshot()?,
+        &counts,
         &recording.worst_waits(WORST)?,
         &recording.worst_faults(WORST)?,
+        analysis,
     );
     report.complete = recording.complete();
     Ok(report)
@@ -109,6 +114,11 @@ pub(super) struct Knows {
     pub userfault_wait: bool,
     pub held_wait: bool,
     pub vma_size: bool,
+    pub vma_write: bool,
+    /// Each VMA that is locked is seen, not only the waits.
+    pub vma_write_exact: bool,
+    pub windows: bool,
+    pub what_if: bool,
 }
 
 impl Knows {
@@ -133,6 +143,12 @@ impl Knows {
             userfault_wait: session.has("userfault_wait"),
             held_wait: session.has("held_wait"),
             vma_size: session.has("vma_size"),
+            vma_write: session.has("vma_write_wait"),
+            vma_write_exact: session
+                .signal("vma_write_wait")
+                .is_some_and(|s| s.quality == Quality::Exact),
+            windows: session.has("windows"),
+            what_if: session.has("what_if"),
         }
     }
 
@@ -282,8 +298,16 @@ fn wait(session: &Session, w: &WaitEvent) -> WaitReport {
     WaitReport {
         wait_ns: w.duration_ns(),
         start_ns: w.start_ns.saturating_sub(session.armed_monotonic_ns),
-        lock: "mmap_lock",
-        mode: w.mode.name(),
+        lock: if w.mode == Mode::VmaWrite {
+            "vma"
+        } else {
+            "mmap_lock"
+        },
+        mode: if w.mode == Mode::Read {
+            "read"
+        } else {
+            "write"
+        },
         op: w.op.name(),
         tid: w.tid,
         tgid: w.tgid,
@@ -297,7 +321,12 @@ fn wait(session: &Session, w: &WaitEvent) -> WaitReport {
             comm: h.comm.clone(),
             prio: h.prio,
             reader: h.reader,
+            op: h.op.map(Op::name),
+            doing: h.doing.map(Doing::name),
         }),
+        blamed_ns: w.blame.blamed_ns,
+        depth: w.blame.depth,
+        inversion: w.blame.inversion,
     }
 }
 

@@ -2,17 +2,23 @@
 //! `None` is a figure this kernel or this mode cannot give, and becomes `null`: never a zero.
 
 mod anatomy;
+mod blame;
 mod build;
 mod json;
+mod lkml;
+mod questions;
 mod table;
 mod text;
 pub mod units;
 mod verdict;
+mod what_if;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
+pub use blame::Analysis;
 pub use build::{THREADS, WORST, build, of};
 pub use json::json;
+pub use lkml::lkml;
 pub use text::{short, text};
 pub use verdict::verdict;
 
@@ -38,9 +44,6 @@ impl<V: Serialize> Serialize for Named<V> {
     }
 }
 
-/// Of a later version of vmascope; always `null` now, so that scripts can ask for it already.
-pub type Later = Option<()>;
-
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub schema: u32,
@@ -62,12 +65,12 @@ pub struct Report {
     pub loss: Named<u64>,
     pub faults: Faults,
     pub mmap_lock: MmapLock,
-    pub vma_write: Later,
-    pub chains: Later,
-    pub inversions: Later,
-    pub windows: Later,
-    pub conflicts: Later,
-    pub what_if: Later,
+    pub vma_write: Option<blame::VmaWrite>,
+    pub chains: Option<blame::Chains>,
+    pub inversions: Option<blame::Inversions>,
+    pub windows: Option<blame::Windows>,
+    pub conflicts: Option<blame::Conflicts>,
+    pub what_if: Option<Named<what_if::Policy>>,
     /// By powers of two.
     pub vma_size: Option<Vec<anatomy::VmaSize>>,
     pub cross_check: CrossCheck,
@@ -112,7 +115,7 @@ pub struct Faults {
 }
 
 /// Count, sum and max are exact, quantiles within 3.2 %. Of nothing: 0, 0 and `null`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Distribution {
     pub count: u64,
     pub sum: u64,
@@ -195,7 +198,13 @@ pub struct WaitReport {
     pub prio: i32,
     pub mm_tgid: Option<u32>,
     pub acquired: bool,
+    /// Who covers most of the wait.
     pub holder: Option<HolderReport>,
+    /// The time blamed on it.
+    pub blamed_ns: u64,
+    /// Threads on the path: the waiter, its holder, and so on.
+    pub depth: u32,
+    pub inversion: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -205,6 +214,8 @@ pub struct HolderReport {
     pub comm: String,
     pub prio: i32,
     pub reader: bool,
+    pub op: Option<&'static str>,
+    pub doing: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, Serialize)]

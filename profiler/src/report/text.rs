@@ -3,6 +3,7 @@
 
 use super::{
     Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskWaits, WaitReport, anatomy,
+    blame, lkml,
     table::{Cell, FIRST, Table, WIDTH},
     units::{bytes, clean, count, percent, time, wrap},
 };
@@ -12,9 +13,10 @@ use crate::model::Quality;
 const PROCESSES: usize = 10;
 const OPS: usize = 8;
 const WORST: usize = 5;
+const CHAINS: usize = 3;
 
 pub fn text(r: &Report) -> String {
-    let mut parts = vec![head(r)];
+    let mut parts = vec![head(r), lkml::answered(r)];
     parts.extend(faults(r));
     parts.extend(anatomy::slow_faults(r));
     parts.extend(anatomy::io_wait(r));
@@ -22,6 +24,7 @@ pub fn text(r: &Report) -> String {
     parts.extend(locks(r));
     parts.extend(by_op(r));
     parts.extend(decades(r));
+    parts.extend(blame_tables(r));
     parts.extend(worst_waits(r));
     parts.extend(worst_faults(r));
     parts.extend(processes(r));
@@ -176,7 +179,7 @@ fn by_op(r: &Report) -> Option<String> {
     (!table.is_empty()).then(|| table.render())
 }
 
-fn decades(r: &Report) -> Option<String> {
+pub(super) fn decades(r: &Report) -> Option<String> {
     let (read, write) = (&r.mmap_lock.read, &r.mmap_lock.write);
     let (Some(read), Some(write)) = (&read.acquire_decades, &write.acquire_decades) else {
         let why = if r.mmap_lock_mode == "contended" {
@@ -210,6 +213,110 @@ fn who(comm: &str, tid: u32) -> String {
     format!("{} ({tid})", clean(comm))
 }
 
+/// VMA writers, chains, and what other policies would have cost.
+pub(super) fn blame_tables(r: &Report) -> Vec<String> {
+    [vma_writers(r), chains(r), what_if(r)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn vma_writers(r: &Report) -> Option<String> {
+    let v = r.vma_write.as_ref().filter(|v| v.waits > 0)?;
+    let name = title(r, "VMA WRITERS", &["vma_write_wait"]);
+    let mut table = Table::new([&name, "locked", "waits", "wait sum", "wait max"]);
+    for (op, o) in &v.by_op.as_ref()?.0 {
+        if o.waits.is_some_and(|n| n > 0) {
+            table.rows.push(vec![
+                op.clone().into(),
+                o.acquired.into(),
+                o.waits.into(),
+                duration(o.wait_sum_ns).into(),
+                duration(o.wait_max_ns).into(),
+            ]);
+        }
+    }
+    Some(table.render())
+}
+
+fn chains(r: &Report) -> Option<String> {
+    let chains = r.chains.as_ref().filter(|c| c.count > 0)?;
+    let mut out = "CHAINS\n".to_owned();
+    for c in chains.top.iter().take(CHAINS) {
+        let root = &c.root;
+        let doing = root.doing.or(root.op).unwrap_or("unknown");
+        out.push_str(&format!(
+            "{:>9}  {}, prio {}: {doing}; depth {}, {} waits\n",
+            time(c.blocked_ns),
+            who(&root.comm, root.tid),
+            root.prio,
+            c.depth,
+            count(c.waits)
+        ));
+        for (depth, link) in c.links.iter().rev().enumerate() {
+            out.push_str(&linked(depth, link));
+        }
+    }
+    Some(out)
+}
+
+fn linked(depth: usize, link: &blame::Link) -> String {
+    let indent = "  ".repeat(depth.min(8));
+    let (lock, op) = (link.lock.unwrap_or("-"), link.op.unwrap_or("-"));
+    format!(
+        "           {indent}<- {}, prio {}: {op}, waited {} for {}\n",
+        who(&link.comm, link.tid),
+        link.prio,
+        duration(link.wait_ns),
+        if lock == "vma" { "the VMA" } else { lock }
+    )
+}
+
+fn what_if(r: &Report) -> Option<String> {
+    let policies = r.what_if.as_ref()?;
+    if r.windows.as_ref().is_none_or(|w| w.count == 0) {
+        return None;
+    }
+    let mut table = Table::new([
+        "WHAT IF",
+        "faults",
+        "saved",
+        "lost",
+        "amplified",
+        "conflicts",
+        "bound",
+    ]);
+    for (name, p) in &policies.0 {
+        let name = match name.as_str() {
+            "no_drop_uptodate_no_writeback" => "no_drop_.._no_wb",
+            other => other,
+        };
+        table.rows.push(vec![
+            name.to_owned().into(),
+            p.count.into(),
+            time(p.saved_ns).into(),
+            time(p.lost_ns).into(),
+            time(p.amplified_ns).into(),
+            p.conflicts.into(),
+            p.bound.to_owned().into(),
+        ]);
+    }
+    let mut out = table.render();
+    if let Some(c) = &r.conflicts
+        && let (Some(exact), Some(both)) = (c.exact, c.both)
+    {
+        let line = format!(
+            "conflicts: {} by the VMAs locked, {} by the ranges of system calls, {} by both",
+            count(exact),
+            count(c.inferred),
+            count(both)
+        );
+        out.push_str(&wrap(&line, WIDTH, "  "));
+        out.push('\n');
+    }
+    Some(out)
+}
+
 fn worst_waits(r: &Report) -> Option<String> {
     let doubtful = |name: &str| {
         let signal = r.signals.get(&format!("mmap_lock_{name}"))?;
@@ -223,15 +330,26 @@ fn worst_waits(r: &Report) -> Option<String> {
     let line = |w: &WaitReport| {
         let gave_up = if w.acquired { "" } else { " (gave up)" };
         let holder = w.holder.as_ref().map_or(String::new(), |h| {
-            if h.reader {
+            if h.tid == 0 {
                 return ", held by readers".into();
             }
-            format!(", held by {}", who(&h.comm, h.tid))
+            let doing = match h.doing.or(h.op) {
+                Some("lock") => " that waited itself".into(),
+                Some(doing) => format!(" in {doing}"),
+                None => String::new(),
+            };
+            let share = match w.blamed_ns {
+                0 => String::new(),
+                ns => format!("{} ", percent(ns, w.wait_ns)),
+            };
+            format!(", {share}held by {}{doing}", who(&h.comm, h.tid))
         });
-        let (mode, op, waiter) = (w.mode, w.op, who(&w.comm, w.tid));
+        let lock = if w.lock == "vma" { "vma" } else { w.mode };
+        let (op, waiter) = (w.op, who(&w.comm, w.tid));
+        let inversion = if w.inversion { ", inversion" } else { "" };
         (
             w.wait_ns,
-            format!("{mode} {op} in {waiter}{gave_up}{holder}"),
+            format!("{lock} {op} in {waiter}{gave_up}{holder}{inversion}"),
         )
     };
     list(&head, r.worst_waits.iter().take(WORST).map(line))
@@ -323,7 +441,7 @@ fn note(name: &str, text: &str) -> String {
     wrap_after(&format!("{name:<FIRST$}  {text}"), FIRST + 2) + "\n"
 }
 
-fn losses(r: &Report) -> String {
+pub(super) fn losses(r: &Report) -> String {
     let lost = r.loss.0.iter().filter(|(_, n)| *n > 0);
     let lost: Vec<_> = lost
         .map(|(why, n)| format!("{why} {}", count(*n)))

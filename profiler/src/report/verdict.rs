@@ -7,7 +7,7 @@ use super::{
     build::Knows,
     units::{clean, count, percent, time},
 };
-use crate::model::{Quality, Session, Snapshot, Thread, WaitEvent};
+use crate::model::{Doing, OpStats, Quality, Session, Snapshot, Thread, WaitEvent};
 
 /// `waits`: the longest seen, longest first; may be empty.
 pub fn verdict(session: &Session, counts: &Snapshot, waits: &[WaitEvent]) -> String {
@@ -102,8 +102,11 @@ fn writers(session: &Session, counts: &Snapshot, knows: &Knows, waits: &[WaitEve
             _ => "waits for mmap_lock cannot be seen here".into(),
         };
     }
-    let side = &counts.locks[Mode::Write as usize];
-    let total = side.total();
+    let total = counts.locks[Mode::Write as usize].total();
+    let vma = counts.locks[Mode::VmaWrite as usize].total();
+    if vma.waits > 0 {
+        return vma_writer(&vma, waits);
+    }
     if total.waits > 0 {
         return worst_writer(counts, waits);
     }
@@ -117,7 +120,39 @@ fn writers(session: &Session, counts: &Snapshot, knows: &Knows, waits: &[WaitEve
         _ => "approximate",
     };
     let lost = count(counts.lost());
-    format!("0 mmap_lock write waits{sections}, loss {lost}, hook {hook}")
+    let which = if knows.vma_write {
+        "0 mmap_lock write waits and 0 VMA-writer waits"
+    } else {
+        "0 mmap_lock write waits"
+    };
+    format!("{which}{sections}, loss {lost}, hook {hook}")
+}
+
+fn vma_writer(total: &OpStats, waits: &[WaitEvent]) -> String {
+    let all = format!(
+        "{} of {} in all",
+        plural(total.waits, "VMA-writer wait"),
+        time(total.wait_sum_ns)
+    );
+    let worst = waits.iter().find(|w| w.mode == Mode::VmaWrite);
+    let Some(w) = worst.filter(|w| w.duration_ns() >= total.wait_max_ns) else {
+        return format!("{all}, longest {}", time(total.wait_max_ns));
+    };
+    let blocked = match &w.holder {
+        Some(h) if h.tid != 0 => {
+            let doing = h.doing.map(Doing::name).or(h.op.map(Op::name));
+            let doing = doing.map_or(String::new(), |d| format!(" in {d}"));
+            format!(", blocked by {} ({}){doing}", clean(&h.comm), h.tid)
+        }
+        _ => String::new(),
+    };
+    format!(
+        "{all}, worst writer: {} in {} ({}), waited {}{blocked}",
+        w.op.name(),
+        clean(&w.comm),
+        w.tid,
+        time(w.duration_ns())
+    )
 }
 
 fn worst_writer(counts: &Snapshot, waits: &[WaitEvent]) -> String {
@@ -137,7 +172,7 @@ fn worst_writer(counts: &Snapshot, waits: &[WaitEvent]) -> String {
     // Events over the threshold, or lost, leave the counters to tell.
     if let Some(w) = event.filter(|w| w.duration_ns() >= longest) {
         let holder = match &w.holder {
-            Some(h) if h.reader => ", held by readers".into(),
+            Some(h) if h.tid == 0 => ", held by readers".into(),
             Some(h) => format!(", held by {} ({})", clean(&h.comm), h.tid),
             None => String::new(),
         };

@@ -12,9 +12,7 @@ fn exported(dir: &Scratch) -> std::path::PathBuf {
     let path = dir.file("a.vmas");
     let mut writer = Writer::create(&path, &support::session()).unwrap();
     writer.interval(&support::busy(1)).unwrap();
-    writer
-        .events(&support::faults(), &support::waits())
-        .unwrap();
+    writer.events(&support::batch()).unwrap();
     writer.finish(&support::busy(2)).unwrap();
     let out = dir.file("deep/csv");
     sinks::csv::export(&Recording::open(&path).unwrap(), &out).unwrap();
@@ -44,7 +42,7 @@ fn every_table_is_a_file_that_adds_up() {
         want.faults_total()
     );
     assert_eq!(
-        sum(&rows(&out, "mmap_lock"), "waits"),
+        sum(&rows(&out, "locks"), "waits"),
         want.locks.iter().map(|l| l.total().waits).sum::<u64>()
     );
     assert_eq!(rows(&out, "threads").len(), want.threads.len());
@@ -91,8 +89,13 @@ fn single_events_keep_their_values() {
             waits[2]["holder_comm"].as_str(),
             waits[2]["acquired"].as_str()
         ),
-        ("", "0")
+        ("storm", "0")
     );
+    assert_eq!(waits[0]["lock"], "vma");
+    assert_eq!(waits[0]["vm_start"], "0x7f1234560000");
+    assert_eq!(rows(&out, "conflicts")[0]["how"], "exact");
+    assert_eq!(rows(&out, "arrivals")[2]["what"], "mmap_read");
+    assert_eq!(rows(&out, "chains")[0]["blocked_ns"], "44600000");
     let raw = fs::read_to_string(out.join("waits.csv")).unwrap();
     assert!(raw.lines().count() == 4 && raw.matches("\r\n").count() == 4);
 }

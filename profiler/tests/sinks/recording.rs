@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::support::{self, ARMED_NS, Scratch};
 use vmascope::{
-    model::Snapshot,
+    model::{Batch, Snapshot},
     recording::{Error, Recording, Writer},
 };
 
@@ -13,9 +13,7 @@ fn full(path: &Path, seconds: u64) -> Writer {
     for second in 1..=seconds {
         writer.interval(&support::busy(second)).unwrap();
     }
-    writer
-        .events(&support::faults(), &support::waits())
-        .unwrap();
+    writer.events(&support::batch()).unwrap();
     writer
 }
 
@@ -216,7 +214,7 @@ fn a_broken_recording_is_an_error() {
 
     fs::write(&path, &good).unwrap();
     let sql = rusqlite::Connection::open(&path).unwrap();
-    sql.execute("UPDATE waits SET op = 'juggle' WHERE id = 2", ())
+    sql.execute("UPDATE waits SET op = 'juggle' WHERE id = 150", ())
         .unwrap();
     drop(sql);
     let r = Recording::open(&path).unwrap();
@@ -233,7 +231,11 @@ fn what_was_not_known_is_null() {
     let path = dir.file("a.vmas");
     let session = support::locked_down(support::session());
     let mut writer = Writer::create(&path, &session).unwrap();
-    writer.events(&support::faults(), &[]).unwrap();
+    let batch = Batch {
+        faults: support::faults(),
+        ..Batch::default()
+    };
+    writer.events(&batch).unwrap();
     writer.finish(&support::busy(1)).unwrap();
     let sql = rusqlite::Connection::open(&path).unwrap();
     let nulls = "SELECT count(*) FROM faults WHERE path IS NULL AND kind IS NULL";
@@ -276,7 +278,53 @@ fn sql_alone_can_read_it() {
     );
     assert_eq!(one("SELECT max(wait_ns) FROM waits"), 41_200_000);
     assert_eq!(one("PRAGMA application_id"), 0x766d_6173);
-    assert_eq!(one("PRAGMA user_version"), 1);
+    assert_eq!(one("PRAGMA user_version"), 2);
+}
+
+#[test]
+fn a_recording_of_schema_1_is_read() {
+    let dir = Scratch::new("older");
+    let path = dir.file("a.vmas");
+    full(&path, 2).finish(&support::busy(2)).unwrap();
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.execute_batch(
+        "DROP VIEW chains; DROP TABLE segments; DROP TABLE windows; DROP TABLE arrivals;
+         DROP TABLE conflicts; ALTER TABLE locks RENAME TO mmap_lock;
+         UPDATE histograms SET name = 'mmap_lock_wait' WHERE name = 'lock_wait';
+         UPDATE histogram_totals SET name = 'mmap_lock_wait' WHERE name = 'lock_wait';
+         DROP VIEW processes;
+         ALTER TABLE threads DROP COLUMN vma_write_waits;
+         ALTER TABLE threads DROP COLUMN vma_write_wait_sum_ns;
+         ALTER TABLE threads DROP COLUMN vma_write_wait_max_ns;
+         CREATE TABLE old (
+           id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
+           wait_ns INTEGER AS (end_ns - start_ns), cpu INTEGER, tid INTEGER, tgid INTEGER,
+           comm TEXT, prio INTEGER, policy INTEGER, mm INTEGER, mm_tgid INTEGER, mode TEXT,
+           op TEXT, acquired INTEGER, holder_tid INTEGER, holder_tgid INTEGER, holder_comm TEXT,
+           holder_prio INTEGER, holder_reader INTEGER);
+         INSERT INTO old SELECT id, start_ns, end_ns, cpu, tid, tgid, comm, prio, policy, mm,
+           mm_tgid, mode, op, acquired, holder_tid, holder_tgid, holder_comm, holder_prio,
+           holder_reader FROM waits;
+         DROP TABLE waits; ALTER TABLE old RENAME TO waits;
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(sql);
+    let r = Recording::open(&path).unwrap();
+    let mut want = support::busy(2);
+    // Of them there were none.
+    want.threads.iter_mut().for_each(|t| t.waits[2] = 0);
+    want.threads.iter_mut().for_each(|t| t.wait_sum_ns[2] = 0);
+    want.threads.iter_mut().for_each(|t| t.wait_max_ns[2] = 0);
+    assert_eq!(r.snapshot().unwrap(), want);
+    let waits: Vec<_> = r.waits().map(Result::unwrap).collect();
+    assert_eq!(waits.len(), support::waits().len());
+    assert_eq!((waits[0].blame.depth, waits[0].blame.root_wait), (1, 100));
+    assert_eq!(
+        r.windows().count() + r.arrivals().count() + r.conflicts().count(),
+        0
+    );
+    vmascope::report::of(&r).unwrap();
 }
 
 #[test]
@@ -298,7 +346,7 @@ fn the_formats_page_knows_every_column_and_its_queries_run() {
         let row = format!("| `{table}` |");
         let row = page.lines().find(|l| l.starts_with(&row));
         let row = row.unwrap_or_else(|| panic!("no row for {table}"));
-        let made_of_words = ["faults_", "read_", "write_"]
+        let made_of_words = ["faults_", "read_", "write_", "vma_write_"]
             .iter()
             .any(|p| column.starts_with(p));
         let key = [
@@ -332,7 +380,7 @@ fn the_formats_page_knows_every_column_and_its_queries_run() {
         .split(';')
         .filter(|q| !q.trim().is_empty())
         .collect();
-    assert_eq!(queries.len(), 4);
+    assert_eq!(queries.len(), 5);
     for query in queries {
         let mut statement = sql.prepare(query).unwrap();
         let mut rows = statement.query(()).unwrap();

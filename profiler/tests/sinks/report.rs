@@ -5,10 +5,19 @@ use crate::support::{
 };
 use serde_json::Value;
 use vmascope::{
-    model::{Session, Snapshot, WaitEvent},
+    model::{FaultEvent, Session, Snapshot, WaitEvent},
     recording::{Recording, Writer},
-    report::{self, build, json, short, text, verdict},
+    report::{self, Analysis, Report, json, short, text, verdict},
 };
+
+fn build(
+    session: &Session,
+    counts: &Snapshot,
+    waits: &[WaitEvent],
+    faults: &[FaultEvent],
+) -> Report {
+    report::build(session, counts, waits, faults, Analysis::default())
+}
 
 fn worst() -> Vec<WaitEvent> {
     let mut all = waits();
@@ -23,6 +32,44 @@ fn page(session: &Session, counts: &Snapshot) -> String {
         assert!(line.is_ascii() && line.trim_end() == line, "{line:?}");
     }
     page
+}
+
+/// As a recording of the batch tells it.
+fn recorded() -> Report {
+    let mut writer = Writer::in_memory(&session()).unwrap();
+    writer.events(&support::batch()).unwrap();
+    report::of(&writer.into_recording(&busy(10)).unwrap()).unwrap()
+}
+
+#[test]
+fn who_made_whom_wait() {
+    let report = recorded();
+    expect("report-blame.txt", &text(&report));
+    expect("report-blame.lkml", &report::lkml(&report));
+    let v: Value = serde_json::from_str(&json(&report).unwrap()).unwrap();
+    assert_eq!(v["vma_write"]["blocked_by"]["fault"], 1);
+    assert_eq!(v["vma_write"]["blocked_by_io"], 1);
+    assert_eq!(v["vma_write"]["other_part"], 1);
+    assert_eq!(v["chains"]["count"], 1);
+    assert_eq!(v["chains"]["max_depth"], 3);
+    let chain = &v["chains"]["top"][0];
+    assert_eq!(chain["root"]["doing"], "page_mkwrite");
+    assert_eq!(chain["links"][0]["tid"], 1241);
+    assert_eq!(chain["links"][1]["lock"], "vma");
+    assert_eq!(v["inversions"]["count"], 1);
+    assert_eq!(v["windows"]["count"], 1);
+    assert_eq!(v["conflicts"]["exact"], 1);
+    assert_eq!(v["conflicts"]["both"], 1);
+    let hold = &v["what_if"]["hold_across_io"];
+    assert_eq!(hold["lost_ns"], 30_000_000);
+    assert_eq!(hold["amplified_ns"], 20_000_000);
+    assert_eq!(hold["saved_ns"], 1_250_000);
+    let held = &v["what_if"]["held_today"];
+    assert_eq!(held["lost_ns"], 41_000_000);
+    assert_eq!(held["amplified_ns"], 3_399_000);
+    for line in report::lkml(&report).lines() {
+        assert!(line.chars().count() <= 80 && line.is_ascii(), "{line:?}");
+    }
 }
 
 fn as_json(session: &Session, counts: &Snapshot) -> Value {
@@ -64,7 +111,7 @@ fn nothing_found_is_a_confident_answer() {
     let said = verdict(&session(), &idle(10), &[]);
     assert_eq!(
         said,
-        "In 10.0 s: no page fault; 0 mmap_lock write waits in 0 write sections, loss 0, hook exact."
+        "In 10.0 s: no page fault; 0 mmap_lock write waits and 0 VMA-writer waits in 0 write sections, loss 0, hook exact."
     );
 }
 
@@ -229,12 +276,14 @@ fn a_recording_gives_the_live_report_again() {
     let dir = support::Scratch::new("report");
     let path = dir.file("a.vmas");
     let mut writer = Writer::create(&path, &session()).unwrap();
-    writer.events(&faults(), &waits()).unwrap();
+    writer.events(&support::batch()).unwrap();
     writer.interval(&busy(1)).unwrap();
     let partial = report::of(&Recording::open(&path).unwrap()).unwrap();
     assert!(text(&partial).contains("not complete"));
     writer.finish(&busy(2)).unwrap();
     let again = report::of(&Recording::open(&path).unwrap()).unwrap();
-    let live = build(&session(), &busy(2), &worst(), &faults());
-    assert_eq!(json(&again).unwrap(), json(&live).unwrap());
+    let mut writer = Writer::in_memory(&session()).unwrap();
+    writer.events(&support::batch()).unwrap();
+    let live = report::of(&writer.into_recording(&busy(2)).unwrap()).unwrap();
+    assert!(json(&again).unwrap() == json(&live).unwrap());
 }

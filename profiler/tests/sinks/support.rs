@@ -10,8 +10,8 @@ use profiler_common::{
     },
 };
 use vmascope::model::{
-    Anatomy, FaultEvent, HolderInfo, Host, Quality, Session, Signal, Snapshot, Thread, WaitEvent,
-    session::SCHEMA,
+    Anatomy, ArrivalEvent, Batch, Blame, ConflictEvent, Doing, FaultEvent, HolderInfo, Host,
+    Quality, Session, Signal, Snapshot, Thread, WaitEvent, WindowEvent, session::SCHEMA,
 };
 
 pub const ARMED_NS: u64 = 5_000_000_000;
@@ -50,7 +50,7 @@ pub fn session() -> Session {
             signal(
                 "fallback_reason",
                 Approximate,
-                "fexit lock_vma_under_rcu",
+                "fentry lock_mm_and_find_vma",
                 "sampled just after the failure: the writer may have come or gone",
             ),
             signal("retry_reason", Exact, "fentry filemap_fault", ""),
@@ -84,12 +84,20 @@ pub fn session() -> Session {
                 "helper task_pt_regs",
                 "from the system call the thread is in",
             ),
+            signal("mmap_lock_holder", Exact, "tp_btf mmap_lock_*", ""),
             signal(
-                "mmap_lock_holder",
-                Approximate,
-                "rw_semaphore.owner",
-                "sampled when the wait begins: exact for a writer, readers are not named",
+                "vma_write_wait",
+                Exact,
+                "fentry/fexit __vma_start_write",
+                "",
             ),
+            signal(
+                "windows",
+                Approximate,
+                "fentry/fexit io_schedule",
+                "the lock is given up between the fault's start and its first wait",
+            ),
+            signal("what_if", Approximate, "tp_btf mmap_lock_*", "an estimate"),
         ],
         armed_monotonic_ns: ARMED_NS,
         armed_boottime_ns: ARMED_NS + 77,
@@ -112,7 +120,9 @@ pub fn locked_down(mut s: Session) -> Session {
             }
             "fault_kind" | "vma_size" => "the VMA is not seen",
             "retry_reason" | "folio_state" | "io_wait" | "run_delay" | "userfault_wait"
-            | "held_wait" => "the fault handler cannot be hooked",
+            | "held_wait" | "vma_write_wait" | "windows" | "what_if" => {
+                "the fault handler cannot be hooked"
+            }
             "fault_path" => "needs --mmap-lock all",
             "fallback_reason" => "lockdown: no kprobes",
             "mmap_lock_acquired" | "mmap_lock_hold" => "needs --mmap-lock all",
@@ -329,6 +339,7 @@ fn lock(s: &mut Snapshot, mode: Mode, op: Op, wait_ns: u64, hold_ns: u64) {
 
 pub fn waits() -> Vec<WaitEvent> {
     let wait = |at_ms: u64, us: u64, tid, mode, op, holder| WaitEvent {
+        id: at_ms,
         start_ns: ARMED_NS + at_ms * MS,
         end_ns: ARMED_NS + at_ms * MS + us * 1_000,
         cpu: 1,
@@ -342,7 +353,14 @@ pub fn waits() -> Vec<WaitEvent> {
         mode,
         op,
         acquired: true,
+        vma: None,
+        range: None,
         holder,
+        blame: Blame {
+            root_wait: at_ms,
+            depth: 1,
+            ..Blame::default()
+        },
     };
     let holder = |tid, reader| {
         Some(HolderInfo {
@@ -351,6 +369,7 @@ pub fn waits() -> Vec<WaitEvent> {
             comm: "storm-fault-1".into(),
             prio: 139,
             reader,
+            ..HolderInfo::default()
         })
     };
     let mut all = vec![
@@ -367,7 +386,102 @@ pub fn waits() -> Vec<WaitEvent> {
     ];
     all[2].mm_tgid = None;
     all[2].acquired = false;
+    // The first is a writer of a VMA, and the last waits behind it.
+    let worst = &mut all[0];
+    worst.mode = Mode::VmaWrite;
+    worst.vma = Some((0x7f12_3456_0000, 0x7f12_3460_0000));
+    worst.range = Some((0x7f12_3456_0000, 0x7f12_3456_1000));
+    if let Some(h) = &mut worst.holder {
+        h.op = Some(Op::Fault);
+        h.doing = Some(Doing::Held(HeldWait::PageMkwrite));
+        h.address = 0x7f12_3456_7000;
+    }
+    worst.blame.blamed_ns = 41_000_000;
+    worst.blame.handoff_ns = 200_000;
+    worst.blame.last_holder_tid = Some(1240);
+    worst.blame.same_page = Some(false);
+    worst.blame.depth = 2;
+    worst.blame.inversion = true;
+    let last = &mut all[2];
+    last.holder = Some(HolderInfo {
+        tid: 1234,
+        tgid: 1234,
+        comm: "storm".into(),
+        prio: 120,
+        op: Some(Op::Mprotect),
+        doing: Some(Doing::Lock),
+        ..HolderInfo::default()
+    });
+    last.blame.blamed_ns = 3_399_000;
+    last.blame.blocker_wait = Some(100);
+    last.blame.root_wait = 100;
+    last.blame.depth = 3;
     all
+}
+
+/// A fault that waits for storage, and a writer and a reader that come meanwhile.
+pub fn windows() -> (Vec<WindowEvent>, Vec<ArrivalEvent>, Vec<ConflictEvent>) {
+    let window = WindowEvent {
+        id: 1,
+        attempt_ns: ARMED_NS + 100 * MS,
+        io_ns: ARMED_NS + 101 * MS,
+        close_ns: ARMED_NS + 141 * MS,
+        mm: 0xffff_8881_0a0b_0c00,
+        tid: 812,
+        tgid: 812,
+        comm: "cat, \"quoted\"".into(),
+        prio: 120,
+        address: 0x7f12_3456_7000,
+        vm_start: 0x7f12_3456_0000,
+        vm_end: 0x7f12_3460_0000,
+        kind: Kind::File,
+        retry: Some(RetryReason::Io),
+        folio: Some(FolioState::NotUptodate),
+    };
+    let arrival = |at_ms: u64, tid, mode, op, start, end| ArrivalEvent {
+        at_ns: ARMED_NS + at_ms * MS,
+        section_ns: ARMED_NS + 111 * MS,
+        mm: window.mm,
+        tid,
+        tgid: 812,
+        comm: "writer".into(),
+        prio: 120,
+        mode,
+        op,
+        start,
+        end,
+        retry: false,
+    };
+    let (start, end) = (window.vm_start, window.vm_end);
+    let arrivals = vec![
+        arrival(111, 813, Mode::Write, Op::Mprotect, start, end),
+        arrival(111, 813, Mode::VmaWrite, Op::Mprotect, start, end),
+        arrival(121, 814, Mode::Read, Op::Proc, 0, 0),
+    ];
+    let conflict = |exact| ConflictEvent {
+        window: 1,
+        at_ns: ARMED_NS + 111 * MS,
+        tid: 813,
+        tgid: 812,
+        comm: "writer".into(),
+        prio: 120,
+        op: Op::Mprotect,
+        exact,
+    };
+    let conflicts = vec![conflict(true), conflict(false)];
+    (vec![window], arrivals, conflicts)
+}
+
+pub fn batch() -> Batch {
+    let (windows, arrivals, conflicts) = windows();
+    Batch {
+        faults: faults(),
+        waits: waits(),
+        windows,
+        arrivals,
+        conflicts,
+        ..Batch::default()
+    }
 }
 
 pub fn faults() -> Vec<FaultEvent> {

@@ -141,7 +141,9 @@ impl Rates {
                 faults_per_s: per(p.faults(), then.faults(), s),
                 major_per_s: per(p.major, then.major, s),
                 mmap_lock_per_s: per(under_mmap_lock(p), under_mmap_lock(then), s),
-                waiting: [0, 1].map(|m| per(p.wait_sum_ns[m], then.wait_sum_ns[m], s) / 1e9),
+                waiting: std::array::from_fn(|m| {
+                    per(p.wait_sum_ns[m], then.wait_sum_ns[m], s) / 1e9
+                }),
             }
         };
         self.processes = all.values().map(rate).collect();
