@@ -65,7 +65,7 @@ const PAIR: Hooks = (
 );
 const VMA: Hooks = (
     "vma",
-    "handle_mm_fault, lock_vma_under_rcu",
+    "handle_mm_fault, lock_mm_and_find_vma",
     &["--mmap-lock", "contended"],
 );
 /// The default of kernels with cheap mmap_lock tracepoints.

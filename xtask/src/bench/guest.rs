@@ -281,7 +281,10 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      fentry:vmlinux:do_swap_page { @ = count(); } \
      fentry:vmlinux:migration_entry_wait { @ = count(); } \
      fentry:vmlinux:hugetlb_fault { @ = count(); } \
-     fexit:vmlinux:lock_vma_under_rcu { @ = count(); } \
+     fexit:vmlinux:lock_mm_and_find_vma { @ = count(); } \
+     fentry:vmlinux:__vma_start_write { @ = count(); } \
+     fexit:vmlinux:__vma_start_write { @ = count(); } \
+     fentry:vmlinux:rcuwait_wake_up { @ = count(); } \
      fexit:vmlinux:__filemap_get_folio_mpol { @ = count(); } \
      tracepoint:sched:sched_process_fork { @ = count(); } \
      tracepoint:sched:sched_process_exec { @ = count(); } \
@@ -295,7 +298,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:vmscan:mm_vmscan_memcg_reclaim_end { @ = count(); }";
 
 /// How many those are.
-pub const PROBE_COUNT: usize = 35;
+pub const PROBE_COUNT: usize = 38;
 
 /// Tells the time, then becomes the command, whose own command tells the time again.
 fn started(name: &str, command: &str) -> Step {

@@ -141,7 +141,7 @@ fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
             cells.extend(found);
             Ok(findings)
         };
-        let budget = Duration::from_secs(if args.full { 900 } else { 300 });
+        let budget = Duration::from_secs(if args.full { 1800 } else { 600 });
         let name = format!("guests with {}", label(row.series, row.flavour));
         done.push(step::run_one(Stage::new(name, budget, body)));
     }
