@@ -13,6 +13,7 @@ use crate::{
     globals::{MISSING, off},
     kernel::{Mem, Typed, task, user_regs},
     maps::SYSCALL_OPS,
+    thread,
 };
 
 // include/linux/sched.h
@@ -41,7 +42,7 @@ pub fn current(t: &Thread) -> Op {
     let regs = user_regs(task);
     let nr = syscall(regs);
     // Not in a system call: the kernel was entered by an exception.
-    if nr < 0 || t.fault.phase != phase::IDLE {
+    if nr < 0 || (t.fault.phase != phase::IDLE && thread::still_faults(t)) {
         return Op::Fault;
     }
     of_syscall(nr as u32, compat(task), regs)

@@ -162,6 +162,14 @@ pub fn account(t: &mut Thread, task: *const u8) -> (u64, u64) {
     (grown, majors)
 }
 
+/// Whether the current thread's fault goes on: it does not if the kernel has counted it, and the hook
+/// at its end was skipped.
+#[inline(never)]
+pub fn still_faults(t: &Thread) -> bool {
+    let (minor, major) = faults_of(task());
+    minor == t.minor && major == t.major
+}
+
 /// The current thread's own address space, 0 for a kernel thread.
 #[inline(always)]
 pub fn own_mm() -> u64 {
