@@ -117,9 +117,17 @@ pub struct Report {
 pub struct Export {
     /// A recording
     pub file: PathBuf,
+    #[command(flatten)]
+    pub to: To,
+}
+
+/// One or more of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub struct To {
     /// One CSV file per table, and meta.json, in this folder
     #[arg(long, value_name = "DIR")]
-    pub csv: PathBuf,
+    pub csv: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

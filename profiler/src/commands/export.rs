@@ -7,10 +7,13 @@ use anyhow::Result;
 use crate::{cli::Export, recording::Recording, sinks, user};
 
 pub fn run(args: &Export) -> Result<ExitCode> {
-    sinks::csv::export(&Recording::open(&args.file)?, &args.csv)?;
-    user::give(&args.csv)?;
-    for file in fs::read_dir(&args.csv)? {
-        user::give(&file?.path())?;
+    let recording = Recording::open(&args.file)?;
+    if let Some(dir) = &args.to.csv {
+        sinks::csv::export(&recording, dir)?;
+        user::give(dir)?;
+        for file in fs::read_dir(dir)? {
+            user::give(&file?.path())?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
