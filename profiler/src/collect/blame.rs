@@ -16,6 +16,8 @@ use crate::model::{Doing, HoldEvent, HolderInfo, Segment, SegmentBy, WaitEvent};
 /// Holds remembered, of all locks and of one.
 const HOLDS: usize = 32 * 1024;
 const HOLDS_OF_ONE: usize = 4 * 1024;
+/// Segments kept of a wait: where hundreds of threads hand a lock round, each would see them all.
+const SEGMENTS: usize = 16;
 /// Waits remembered of one thread, and threads.
 const WAITS_OF_ONE: usize = 32;
 const THREADS: usize = 8 * 1024;
@@ -93,7 +95,7 @@ impl Blamer {
         blame.handoff_ns = segments
             .iter()
             .filter(|s| s.by == SegmentBy::Handoff)
-            .map(|s| s.end_ns - s.start_ns)
+            .map(|s| s.blamed_ns)
             .sum();
         blame.last_holder_tid = segments.iter().rev().find_map(|s| match &s.by {
             SegmentBy::Holder(h) => Some(h.tid),
@@ -146,7 +148,7 @@ impl Blamer {
             depth: wait.blame.depth,
             least_prio,
         };
-        wait.blame.segments = segments;
+        wait.blame.segments = by_holder(segments);
         self.remember(wait.tid, past);
     }
 
@@ -179,7 +181,7 @@ impl Blamer {
         (share > 0 && share * 10 >= end_ns - start_ns).then_some((most, share))
     }
 
-    /// In order, without gaps.
+    /// A segment for each stretch, in order, without gaps.
     fn segments(&mut self, wait: &WaitEvent) -> Vec<Segment> {
         let vma = wait.mode == Mode::VmaWrite;
         let mut segments = Vec::new();
@@ -188,6 +190,8 @@ impl Blamer {
                 segments.push(Segment {
                     start_ns,
                     end_ns,
+                    blamed_ns: end_ns - start_ns,
+                    stretches: 1,
                     by,
                 });
             }
@@ -243,6 +247,44 @@ impl Blamer {
     }
 }
 
+/// One segment for each holder and what it was at, by first appearance; those with the least time
+/// together, where there are many.
+fn by_holder(stretches: Vec<Segment>) -> Vec<Segment> {
+    let mut all: Vec<Segment> = Vec::new();
+    for s in stretches {
+        match all.iter_mut().find(|a| same(&a.by, &s.by)) {
+            Some(a) => join(a, &s),
+            None => all.push(s),
+        }
+    }
+    if all.len() > SEGMENTS {
+        all.sort_by_key(|s| std::cmp::Reverse(s.blamed_ns));
+        let rest = all.split_off(SEGMENTS - 1);
+        if let Some(mut others) = rest.iter().min_by_key(|s| s.start_ns).cloned() {
+            (others.by, others.blamed_ns, others.stretches) = (SegmentBy::Others, 0, 0);
+            rest.iter().for_each(|s| join(&mut others, s));
+            all.push(others);
+        }
+        all.sort_by_key(|s| s.start_ns);
+    }
+    all
+}
+
+fn same(a: &SegmentBy, b: &SegmentBy) -> bool {
+    match (a, b) {
+        (SegmentBy::Holder(a), SegmentBy::Holder(b)) => {
+            (a.tid, a.op, a.doing, a.reader) == (b.tid, b.op, b.doing, b.reader)
+        }
+        (a, b) => a == b,
+    }
+}
+
+fn join(a: &mut Segment, s: &Segment) {
+    a.end_ns = a.end_ns.max(s.end_ns);
+    a.blamed_ns += s.blamed_ns;
+    a.stretches += s.stretches;
+}
+
 /// The holder with the most time of all segments, and its time.
 fn covers_most(segments: &[Segment]) -> Option<(u32, u64)> {
     let mut by_tid = Vec::<(u32, u64)>::new();
@@ -250,7 +292,7 @@ fn covers_most(segments: &[Segment]) -> Option<(u32, u64)> {
         let SegmentBy::Holder(h) = &segment.by else {
             continue;
         };
-        let ns = segment.end_ns - segment.start_ns;
+        let ns = segment.blamed_ns;
         match by_tid.iter_mut().find(|(tid, _)| *tid == h.tid) {
             Some((_, sum)) => *sum += ns,
             None => by_tid.push((h.tid, ns)),
@@ -308,15 +350,17 @@ mod tests {
     }
 
     fn adds_up(w: &WaitEvent) {
-        let mut at = w.start_ns;
+        let mut sum = 0;
         for s in &w.blame.segments {
-            assert!(s.start_ns == at && s.end_ns > at, "{w:?}");
-            at = s.end_ns;
+            assert!(s.start_ns >= w.start_ns && s.end_ns <= w.end_ns, "{w:?}");
+            assert!(s.blamed_ns <= s.end_ns - s.start_ns, "{w:?}");
+            sum += s.blamed_ns;
             if let SegmentBy::Holder(h) = &s.by {
                 assert_ne!(h.tid, w.tid, "{w:?}");
             }
         }
-        assert_eq!(at, w.end_ns, "{w:?}");
+        assert_eq!(sum, w.end_ns - w.start_ns, "{w:?}");
+        assert!(w.blame.segments.len() <= SEGMENTS, "{w:?}");
         assert!(w.blame.blamed_ns + w.blame.handoff_ns <= w.end_ns - w.start_ns);
     }
 
@@ -379,6 +423,25 @@ mod tests {
         adds_up(&w);
         assert_eq!(w.holder.unwrap().tid, 1);
         assert_eq!(w.blame.blamed_ns, 700);
+    }
+
+    #[test]
+    fn a_holder_is_one_segment_and_many_holders_are_not_many() {
+        let mut blamer = Blamer::default();
+        for at in 0..200 {
+            // Every second turn is that of thread 1.
+            let tid = 1 + (at % 2) * at;
+            let since = 1_000 + u64::from(at) * 10;
+            blamer.held(hold(tid, Mode::Write, since, since + 10));
+        }
+        let mut w = wait(999, Mode::Write, 1_000, 3_000);
+        blamer.waited(&mut w);
+        adds_up(&w);
+        let first = &w.blame.segments[0];
+        assert_eq!((first.blamed_ns, first.stretches), (1_000, 100));
+        let others = w.blame.segments.iter().find(|s| s.by == SegmentBy::Others);
+        assert_eq!(others.map(|s| s.blamed_ns), Some(1_000 - 14 * 10));
+        assert_eq!(w.blame.blamed_ns, 1_000);
     }
 
     #[test]

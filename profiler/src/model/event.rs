@@ -84,11 +84,16 @@ pub struct HolderInfo {
     pub address: u64,
 }
 
-/// Part of a wait, by who held the lock.
+/// Part of a wait, by who held the lock: in one stretch or in several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
+    /// Of the first stretch.
     pub start_ns: u64,
+    /// Of the last one.
     pub end_ns: u64,
+    /// Of all of them.
+    pub blamed_ns: u64,
+    pub stretches: u32,
     pub by: SegmentBy,
 }
 
@@ -97,6 +102,8 @@ pub enum SegmentBy {
     Holder(HolderInfo),
     /// Readers that are not known by name.
     Readers,
+    /// Several holders: those with the least of the time, where there are many.
+    Others,
     /// Nobody: the lock was free, and the waiter did not run yet.
     Handoff,
     Unknown,
@@ -107,6 +114,7 @@ impl SegmentBy {
         match self {
             Self::Holder(_) => "holder",
             Self::Readers => "readers",
+            Self::Others => "others",
             Self::Handoff => "handoff",
             Self::Unknown => "unknown",
         }
@@ -116,7 +124,7 @@ impl SegmentBy {
 /// What a wait is due to: worked out when it is over (`collect::blame`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blame {
-    /// In order, without gaps, from the wait's start to its end. Not read back from a recording.
+    /// Their times add up to the wait. Not read back from a recording.
     pub segments: Vec<Segment>,
     /// The time of the wait that is blamed on its holder, the one that covers most of it.
     pub blamed_ns: u64,

@@ -27,7 +27,8 @@ CREATE TABLE waits (
   handoff_ns INTEGER NOT NULL, blocker_wait INTEGER, root_wait INTEGER NOT NULL,
   depth INTEGER NOT NULL, inversion INTEGER NOT NULL);
 CREATE TABLE segments (
-  wait INTEGER NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, kind TEXT NOT NULL,
+  wait INTEGER NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
+  blamed_ns INTEGER NOT NULL, stretches INTEGER NOT NULL, kind TEXT NOT NULL,
   tid INTEGER, tgid INTEGER, comm TEXT, prio INTEGER, op TEXT, doing TEXT, address INTEGER,
   PRIMARY KEY (wait, start_ns)) WITHOUT ROWID;
 CREATE TABLE windows (
@@ -182,7 +183,7 @@ impl Event for WaitEvent {
 
 pub fn insert_segments(tx: &Transaction<'_>, waits: &[WaitEvent]) -> rusqlite::Result<()> {
     let mut insert =
-        tx.prepare_cached("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+        tx.prepare_cached("INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
     let mut one = |wait: u64, s: &Segment| {
         let holder = match &s.by {
             SegmentBy::Holder(h) => Some(h),
@@ -192,6 +193,8 @@ pub fn insert_segments(tx: &Transaction<'_>, waits: &[WaitEvent]) -> rusqlite::R
             i(wait),
             i(s.start_ns),
             i(s.end_ns),
+            i(s.blamed_ns),
+            s.stretches,
             s.by.name(),
             holder.map(|h| h.tid),
             holder.map(|h| h.tgid),

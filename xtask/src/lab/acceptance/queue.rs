@@ -131,7 +131,7 @@ impl Seen {
         }
         for row in &self.segments {
             let wait = field(row, "wait")?;
-            *sums.entry(wait).or_default() += field(row, "end_ns")? - field(row, "start_ns")?;
+            *sums.entry(wait).or_default() += field(row, "blamed_ns")?;
             if !row["tid"].is_empty() {
                 ensure!(
                     tids.get(&wait) != Some(&field(row, "tid")?),
