@@ -11,6 +11,8 @@ use anyhow::Result;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
+    /// Passed at the second attempt. One line: what was wrong at the first.
+    Flaky(String),
     /// One line: what is wrong.
     Failed(String),
     /// One line: why it does not apply here.
@@ -42,7 +44,12 @@ impl Findings {
     }
 
     pub fn passed(&self) -> usize {
-        self.count(|o| matches!(o, Outcome::Passed))
+        self.count(|o| matches!(o, Outcome::Passed | Outcome::Flaky(_)))
+    }
+
+    /// How many of the passed needed a second attempt.
+    pub fn flaky(&self) -> usize {
+        self.count(|o| matches!(o, Outcome::Flaky(_)))
     }
 
     pub fn failed(&self) -> usize {
@@ -104,6 +111,7 @@ pub fn run_one(stage: Stage<'_>) -> Done {
     for (name, outcome) in &done.findings.checks {
         match outcome {
             Outcome::Passed => {}
+            Outcome::Flaky(why) => println!("flaky   {name}: {why}"),
             Outcome::Failed(why) => println!("FAILED  {name}: {why}"),
             Outcome::Skipped(why) => println!("skipped {name}: {why}"),
         }
@@ -116,6 +124,7 @@ pub fn run_one(stage: Stage<'_>) -> Done {
 pub fn summary(done: &[Done]) -> ExitCode {
     println!("\nstage                      time   budget  result");
     let mut all = (0, 0, 0);
+    let mut flaky = 0;
     for stage in done {
         println!(
             "{:<24} {:>6} {:>8}  {}",
@@ -126,6 +135,10 @@ pub fn summary(done: &[Done]) -> ExitCode {
         );
         let f = &stage.findings;
         all = (all.0 + f.passed(), all.1 + f.failed(), all.2 + f.skipped());
+        flaky += f.flaky();
+    }
+    if flaky > 0 {
+        println!("\n{flaky} of those that passed did so at the second attempt");
     }
     println!("\n{} passed, {} failed, {} skipped", all.0, all.1, all.2);
     // A run in which nothing ran proves nothing.

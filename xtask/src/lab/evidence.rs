@@ -48,7 +48,10 @@ impl Evidence<'_> {
             _ => format!("ended with {}", result.code()),
         };
         let stderr = self.stderr(step).unwrap_or_default();
-        let last = stderr.trim().lines().last().unwrap_or("nothing on stderr");
+        // A recorder's own words come after those of the command that failed.
+        let told = stderr.lines().find(|line| line.starts_with("vmascope: "));
+        let last = told.or(stderr.trim().lines().last());
+        let last = last.unwrap_or("nothing on stderr");
         bail!("{step} {what}, not {wanted}: {last}")
     }
 

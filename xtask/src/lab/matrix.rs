@@ -29,6 +29,12 @@ const MEM_MIB: u32 = 1024;
 /// Of the disk at /slow. Far more than an emulated processor takes for a fault.
 pub const SLOW_DISK_MS: u32 = 50;
 
+/// More failures than this are no accident of timing.
+const AGAIN: usize = 3;
+
+/// How each test of a cell ended, by its name.
+type Outcomes = Vec<(String, Outcome)>;
+
 /// What a row of the matrix is called: `6.12`, `7.3-rt`.
 pub fn label(series: &str, flavour: Flavour) -> String {
     match flavour {
@@ -72,7 +78,7 @@ impl Matrix {
         let kernel = match Kernel::ensure(&self.apt, series, arch, flavour) {
             Ok(kernel) => kernel,
             Err(error) => {
-                cell.outcomes = self.all_failed(&format!("{error:#}"));
+                cell.outcomes = all_failed(self.tests(), &format!("{error:#}"));
                 return cell;
             }
         };
@@ -86,24 +92,48 @@ impl Matrix {
         let out = self
             .out
             .join(format!("{}-{arch}", label(&kernel.series, flavour)));
-        match self.boot(&kernel, &out) {
-            Ok(outcomes) => cell.outcomes = outcomes,
-            Err(error) => {
-                let text = format!("{error:#}");
-                println!("{} on {arch}: {text}", kernel.label);
-                cell.outcomes = self.all_failed(text.lines().next().unwrap_or_default());
-            }
-        }
+        let tests: Vec<_> = self.tests().collect();
+        cell.outcomes = self.attempt(&kernel, &tests, &out);
+        self.again(&kernel, &tests, &out, &mut cell.outcomes);
         cell
     }
 
-    fn all_failed(&self, why: &str) -> Vec<(String, Outcome)> {
-        self.tests()
-            .map(|test| (test.name.to_owned(), Outcome::Failed(why.to_owned())))
-            .collect()
+    /// A few failures get a second guest to themselves: emulation on a shared machine may stop for
+    /// longer than a scenario has time. What passes only there is called flaky, with the reason.
+    fn again(&self, kernel: &Kernel, tests: &[&Test], out: &Path, outcomes: &mut Outcomes) {
+        let failed: Vec<&Test> = tests
+            .iter()
+            .zip(outcomes.iter())
+            .filter(|(_, (_, outcome))| matches!(outcome, Outcome::Failed(_)))
+            .map(|(test, _)| *test)
+            .collect();
+        if failed.is_empty() || failed.len() > AGAIN {
+            return;
+        }
+        let mut place = out.as_os_str().to_owned();
+        place.push("-again");
+        for (name, second) in self.attempt(kernel, &failed, Path::new(&place)) {
+            let first = outcomes.iter_mut().find(|(n, _)| *n == name);
+            if let (Outcome::Passed, Some((_, first))) = (&second, first)
+                && let Outcome::Failed(why) = first
+            {
+                *first = Outcome::Flaky(std::mem::take(why));
+            }
+        }
     }
 
-    fn boot(&self, kernel: &Kernel, out: &Path) -> Result<Vec<(String, Outcome)>> {
+    fn attempt(&self, kernel: &Kernel, tests: &[&Test], out: &Path) -> Outcomes {
+        self.boot(kernel, tests, out).unwrap_or_else(|error| {
+            let text = format!("{error:#}");
+            println!("{} on {}: {text}", kernel.label, kernel.arch);
+            all_failed(
+                tests.iter().copied(),
+                text.lines().next().unwrap_or_default(),
+            )
+        })
+    }
+
+    fn boot(&self, kernel: &Kernel, tests: &[&Test], out: &Path) -> Result<Outcomes> {
         let arch = kernel.arch;
         if out.exists() {
             std::fs::remove_dir_all(out)
@@ -112,7 +142,7 @@ impl Matrix {
         paths::make_dir(out)?;
         let mut files = self.files(arch)?;
         let mut mem_mib = MEM_MIB;
-        if kernel.vma_lock() != "none" && self.tests().any(|test| test.bpftrace) {
+        if kernel.vma_lock() != "none" && tests.iter().any(|test| test.bpftrace) {
             files.extend(peer::bpftrace(arch)?.files);
             mem_mib = peer::MEM_MIB;
         }
@@ -130,7 +160,7 @@ impl Matrix {
             slow_disk_ms: kernel.modules.as_ref().map_or(0, |_| SLOW_DISK_MS),
             disk_iops: None,
         };
-        let steps: Vec<_> = self.tests().flat_map(|test| (test.steps)()).collect();
+        let steps: Vec<_> = tests.iter().flat_map(|test| (test.steps)()).collect();
         let mut streams = Streams {
             stdout: &mut io::sink(),
             stderr: &mut io::sink(),
@@ -141,8 +171,8 @@ impl Matrix {
             report: &ended.report,
             out,
         };
-        let outcomes: Vec<_> = self
-            .tests()
+        let outcomes: Vec<_> = tests
+            .iter()
             .map(|test| {
                 let failed = |error: anyhow::Error| Outcome::Failed(format!("{error:#}"));
                 let outcome = (test.check)(&evidence).unwrap_or_else(failed);
@@ -170,6 +200,12 @@ impl Matrix {
             .into_iter()
             .collect()
     }
+}
+
+fn all_failed<'a>(tests: impl Iterator<Item = &'a Test>, why: &str) -> Outcomes {
+    tests
+        .map(|test| (test.name.to_owned(), Outcome::Failed(why.to_owned())))
+        .collect()
 }
 
 fn seconds(time: Duration) -> String {

@@ -16,6 +16,7 @@ pub struct Cell {
 const fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Passed => "passed",
+        Outcome::Flaky(_) => "flaky",
         Outcome::Failed(_) => "FAILED",
         Outcome::Skipped(_) => "n/a",
     }
@@ -43,7 +44,7 @@ pub fn render(cells: &[Cell]) -> String {
         }
         lines.push(line);
         for (name, outcome) in &cell.outcomes {
-            if let Outcome::Failed(why) | Outcome::Skipped(why) = outcome {
+            if let Outcome::Flaky(why) | Outcome::Failed(why) | Outcome::Skipped(why) = outcome {
                 let (kernel, arch, word) = (&cell.kernel, &cell.arch, word(outcome));
                 // Writing to a String cannot fail.
                 writeln!(reasons, "{word:<6}  {name} on {kernel} {arch}: {why}").ok();
