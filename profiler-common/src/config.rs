@@ -110,6 +110,7 @@ macro_rules! options {
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
             (VM_FAULT_SPECIAL, "those, VM_FAULT_RETRY and VM_FAULT_COMPLETED"),
             (EARLY_VMA_LOCK, "1: VMA locks are for VMAs only that have an anon_vma (before 6.7)"),
+            (KEEP_STACKS, "1: kernel stacks of waiters and holders are kept"),
             (TID, "the offset of task_struct.pid; missing: every program returns at once, as benches want it"),
         }
     };
@@ -136,6 +137,8 @@ pub const MMS_MAX: u32 = 8 * 1024;
 /// Address spaces with faults that wait without their lock, at one time.
 pub const WINDOW_MMS_MAX: u32 = 4 * 1024;
 pub const RING_BYTES: u32 = 4 << 20;
+/// Kernel stacks that are kept, where they are asked for.
+pub const STACKS_MAX: u32 = 4 * 1024;
 /// Numbers below this are system calls with an entry in `SYSCALL_OPS`.
 pub const SYSCALLS: u32 = 512;
 

@@ -94,6 +94,9 @@ pub struct WaitRecord {
     pub acquired: u8,
     pub pad: u8,
     pub holder: Holder,
+    /// The waiter's kernel stack: its place in `STACKS` + 1, 0: not kept.
+    pub stack: u32,
+    pub pad2: u32,
 }
 
 /// A lock was let go while somebody waited for it. It comes before the record of that wait.
@@ -115,7 +118,9 @@ pub struct HoldRecord {
     pub op: u8,
     /// `HeldWait + 1`: what the fault waited for meanwhile.
     pub held: u8,
-    pub pad: [u8; 5],
+    pub pad: u8,
+    /// Of the thread that lets go, as above.
+    pub stack: u32,
 }
 
 /// A fault that gave up its VMA lock to wait has waited.

@@ -102,6 +102,9 @@ pub struct VmaRequest {
     pub contended: u32,
     /// One of them let the writer go: the only field that another thread writes.
     pub woken: u32,
+    /// As in [`Lock`].
+    pub stack: u32,
+    pub pad: u32,
 }
 
 /// Where the eight bytes begin that a common fault writes at once.
@@ -167,7 +170,9 @@ pub struct Lock {
     pub op: u8,
     /// A slow path, or a queue, was seen since `since_ns`.
     pub contended: u8,
-    pub pad: [u8; 5],
+    pub pad: u8,
+    /// Of the waiter, as in [`crate::record::WaitRecord`].
+    pub stack: u32,
 }
 
 /// Who was seen to hold the lock when a wait began.

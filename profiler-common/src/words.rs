@@ -210,6 +210,8 @@ words! {
         StaleWindow = "stale_window",
         /// A wait was longer than what is remembered of who held its lock.
         BlameForgotten = "blame_forgotten",
+        /// A kernel stack that is not kept: another one has its place.
+        StackCollision = "stack_collision",
         /// Programs the kernel skipped because one was already running there.
         RecursionMisses = "recursion_misses",
     }

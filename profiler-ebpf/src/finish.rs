@@ -260,8 +260,22 @@ fn address_space(t: &mut Thread) {
 
 /// `vma` is NULL where it may be gone.
 #[inline(always)]
-pub fn emit(t: &Thread, end_ns: u64, ret: u32, major: bool, vma: *const u8) {
+pub fn emit(t: &mut Thread, end_ns: u64, ret: u32, major: bool, vma: *const u8) {
+    t.fault.vma = vma as u64;
+    fault_record(t, end_ns, ret, u32::from(major));
+}
+
+/// A global function: the verifier walks it once, and not after each path that leads here. It takes
+/// no typed pointer, so the VMA comes in the fault.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fault_record(t: *const Thread, end_ns: u64, ret: u32, major: u32) -> u32 {
+    // SAFETY: `emit` passes a reference; the verifier wants to see the check.
+    let Some(t) = (unsafe { t.as_ref() }) else {
+        return 0;
+    };
     let f = &t.fault;
+    let vma = f.vma as *const u8;
     let waits = (f.slow != 0).then_some(&f.waits);
     emit::record(|r: &mut FaultRecord| {
         r.kind = record::kind::FAULT;
@@ -291,7 +305,7 @@ pub fn emit(t: &Thread, end_ns: u64, ret: u32, major: bool, vma: *const u8) {
         r.vma_kind = f.kind;
         r.fallback = f.fallback;
         r.attempts = f.attempts;
-        r.major = u8::from(major);
+        r.major = major as u8;
         r.pad = [0; 4];
         r.name = [0; NAME];
         (r.dev, r.ino) = if vma.is_null() {
@@ -300,4 +314,5 @@ pub fn emit(t: &Thread, end_ns: u64, ret: u32, major: bool, vma: *const u8) {
             vma::identity(vma, &mut r.name)
         };
     });
+    0
 }

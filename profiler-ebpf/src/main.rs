@@ -19,6 +19,7 @@ mod maps;
 mod op;
 mod prio;
 mod probes;
+mod stack;
 mod thread;
 mod vma;
 mod window;

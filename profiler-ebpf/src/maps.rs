@@ -1,7 +1,7 @@
 //! Every map. Sizes are load-time decisions of userspace; those here are the defaults.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, StackTrace},
     macros::btf_map,
 };
 use profiler_common::{
@@ -9,7 +9,10 @@ use profiler_common::{
         Components, Counters, FaultAgg, IO_WAITS as IO_WAIT_CLASSES, IoWait, LOCK_AGGS, LockAgg,
         LockHist, VmaSizes,
     },
-    config::{MMS_MAX, RING_BYTES, SLOTS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX, WINDOW_MMS_MAX},
+    config::{
+        MMS_MAX, RING_BYTES, SLOTS_MAX, STACKS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX,
+        WINDOW_MMS_MAX,
+    },
     record::FaultRecord,
     thread::Thread,
     words::{Kind, Mode, Path},
@@ -80,6 +83,10 @@ pub static LOCK_HISTS: PerCpuArray<LockHist, { Mode::COUNT }> = PerCpuArray::new
 
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+/// Kernel stacks, where they are asked for; else userspace makes it as small as can be.
+#[btf_map]
+pub static STACKS: StackTrace<{ STACKS_MAX as usize }> = StackTrace::new();
 
 #[btf_map]
 pub static EVENTS: RingBuf<FaultRecord, { RING_BYTES as usize }> = RingBuf::new();

@@ -59,6 +59,9 @@ pub struct Probing {
     /// See every mmap_lock acquisition, or only those that wait [default: what this kernel does cheaply]
     #[arg(long)]
     pub mmap_lock: Option<MmapLock>,
+    /// Keep the kernel stacks of waiters, and of those who let a lock go that is waited for
+    #[arg(long)]
+    pub stacks: bool,
     /// Do not look why a fault gets no VMA lock: fallbacks cost less, and have no reason
     #[arg(long)]
     pub no_vma_lock: bool,

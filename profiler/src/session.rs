@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::{
-    collect::{Blamer, Conflicts, Maps, Ring},
+    collect::{Blamer, Conflicts, Maps, Ring, Stacks},
     kernel::{
         Facts,
         btf::{self, BtfError},
@@ -61,6 +61,8 @@ pub struct Live {
     ring: Ring,
     blamer: Blamer,
     conflicts: Conflicts,
+    /// `None`: not asked for.
+    stacks: Option<Stacks>,
     pub session: Session,
 }
 
@@ -82,6 +84,11 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
     drop(facts);
     give_back();
     let maps = Maps::take(&mut loaded.ebpf)?;
+    let stacks = asked
+        .request
+        .stacks
+        .then(|| Stacks::take(&mut loaded.ebpf))
+        .transpose()?;
     let ring = Ring::spawn(RingBuf::try_from(crate::collect::taken(
         &mut loaded.ebpf,
         "EVENTS",
@@ -92,6 +99,7 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
         ring,
         blamer: Blamer::default(),
         conflicts: Conflicts::default(),
+        stacks,
         session,
     })
 }
@@ -200,6 +208,16 @@ impl Live {
             self.blamer.waited(wait);
         }
         holds.for_each(|hold| self.blamer.held(hold));
+        if let Some(stacks) = &mut self.stacks {
+            for wait in &batch.waits {
+                let holder = wait.holder.as_ref().map_or(0, |h| h.stack);
+                batch.stacks.extend(
+                    [wait.stack, holder]
+                        .into_iter()
+                        .filter_map(|id| stacks.first(id)),
+                );
+            }
+        }
         for arrival in &batch.arrivals {
             self.conflicts.arrived(arrival);
         }

@@ -17,6 +17,7 @@ fn asked() -> Asked {
             follow: false,
             min_us: 0,
             sample: 1,
+            stacks: false,
             empty: false,
         },
         btf: None,

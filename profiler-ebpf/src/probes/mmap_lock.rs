@@ -7,7 +7,7 @@
 use aya_ebpf::{
     helpers::bpf_get_smp_processor_id,
     macros::{btf_tracepoint, fentry, fexit},
-    programs::{BtfTracePointContext, FEntryContext, FExitContext},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, tracing::StackIdContext},
 };
 use profiler_common::{
     agg::lock_index,
@@ -24,7 +24,7 @@ use crate::{
     globals::{MISSING, off, opt},
     kernel::{Mem, Probed, Typed, any, now},
     maps::{LOCK_HISTS, LOCKS, MMS},
-    op, thread, window,
+    op, stack, thread, window,
 };
 
 // kernel/locking/rwsem.c
@@ -146,7 +146,7 @@ fn took(mode: u8, ns: u64) {
 
 /// `mm` is about to be let go.
 #[inline(always)]
-fn released(mm: *const u8, write: bool) {
+fn released(ctx: &impl StackIdContext, mm: *const u8, write: bool) {
     // A release without a hold we saw begin is not ours to time (before arming; irq_work).
     let Some(t) = thread::known() else { return };
     let end = now();
@@ -154,19 +154,20 @@ fn released(mm: *const u8, write: bool) {
         return;
     };
     if is_waited_for(mm) {
-        waited_for(t, mm as u64, u8::from(write), op, since_ns);
+        waited_for(ctx, t, mm as u64, [u8::from(write), op], since_ns);
     }
 }
 
 #[inline(never)]
-fn waited_for(t: &mut Thread, mm: u64, mode: u8, op: u8, since_ns: u64) {
+fn waited_for<C: StackIdContext>(ctx: &C, t: &Thread, mm: u64, [mode, op]: [u8; 2], since_ns: u64) {
     let held = Lock {
         mm,
         since_ns,
         mode,
         op,
         contended: 0,
-        pad: [0; 5],
+        pad: 0,
+        stack: stack::take(ctx),
     };
     let_go(t, held, now());
 }
@@ -187,6 +188,17 @@ fn is_waited_for(mm: *const u8) -> bool {
 /// The current thread held a lock that somebody waits for, and does so no more.
 #[inline(always)]
 pub fn let_go(t: &Thread, held: Lock, end_ns: u64) {
+    hold_record(t, &raw const held, end_ns);
+}
+
+/// A global function: the verifier walks it once, and not after each path that leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hold_record(t: *const Thread, held: *const Lock, end_ns: u64) -> u32 {
+    // SAFETY: `let_go` passes references; the verifier wants to see the check.
+    let (Some(t), Some(held)) = (unsafe { (t.as_ref(), held.as_ref()) }) else {
+        return 0;
+    };
     let fault = held.op == Op::Fault as u8;
     emit::record(|r: &mut HoldRecord| {
         *r = HoldRecord {
@@ -205,9 +217,11 @@ pub fn let_go(t: &Thread, held: Lock, end_ns: u64) {
             } else {
                 0
             },
-            pad: [0; 5],
+            pad: 0,
+            stack: held.stack,
         }
     });
+    0
 }
 
 #[inline(always)]
@@ -279,32 +293,34 @@ fn far(ns: u64) -> usize {
 
 /// Waiters of `sem` are being woken, by whom lets it go, or by a waiter that finds it free.
 #[inline(always)]
-fn wakes(sem: u64) {
+fn wakes(ctx: &impl StackIdContext, sem: u64) {
     let Some((t, mm)) = of_mmap_lock(sem) else {
-        vma_write::let_go_rwsem(sem);
+        vma_write::let_go_rwsem(ctx, sem);
         return;
     };
     // With the tracepoints each release is seen.
     if opt::LOCKS_ALL() == 1 || (t.request.mm == mm && t.request.contended == 1) {
         return;
     }
+    let stack = stack::take(ctx);
     let held = Lock {
         mm,
         since_ns: 0,
         mode: Mode::Read as u8,
         op: any(op::current(t) as u8),
         contended: 0,
-        pad: [0; 5],
+        pad: 0,
+        stack,
     };
     let_go(t, held, now());
 }
 
 /// The lock was not free: a slow path, or a queue, is entered.
 #[inline(always)]
-fn wait_begins(sem: u64, write: bool) {
+fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool) {
     let Some((t, mm)) = of_mmap_lock(sem) else {
         if write {
-            vma_write::queues(sem);
+            vma_write::queues(ctx, sem);
         }
         return;
     };
@@ -312,13 +328,14 @@ fn wait_begins(sem: u64, write: bool) {
         asks(t, mm, write);
     }
     t.request.contended = 1;
+    t.request.stack = stack::take(ctx);
     zero(&mut t.holder);
     look_up_holder(sem, &mut t.holder);
 }
 
 /// The wait is over; where only queues are seen, in `all` mode, the tracepoint that follows ends it.
 #[inline(always)]
-fn wait_ends(sem: u64, success: bool) {
+fn wait_ends(ctx: &impl StackIdContext, sem: u64, success: bool) {
     let early = off::VMA_VM_LOCK() != MISSING;
     let by_tracepoint = opt::LOCKS_ALL() == 1 && opt::SLOW_SEEN() != 1;
     if by_tracepoint && !early {
@@ -326,7 +343,7 @@ fn wait_ends(sem: u64, success: bool) {
     }
     let Some(t) = thread::known() else { return };
     if early && t.vma_request.mm != 0 && t.vma_request.sem == sem {
-        vma_write::locked(t, success);
+        vma_write::locked(ctx, t, success);
         return;
     }
     if by_tracepoint {
@@ -368,18 +385,21 @@ fn mmap_waited(t: &mut Thread, mode: u8, op: u8, end: u64, success: bool) {
         since_ns: request.since_ns,
         mode,
         op,
-        vma: (0, 0),
+        vma: [0; 2],
+        stack: request.stack,
     };
     waited(t, &wait, end, success);
 }
 
 /// One wait that is over.
+#[repr(C)]
 pub struct Wait {
     pub mm: u64,
     pub since_ns: u64,
     pub mode: u8,
     pub op: u8,
-    pub vma: (u64, u64),
+    pub vma: [u64; 2],
+    pub stack: u32,
 }
 
 #[inline(always)]
@@ -408,35 +428,49 @@ pub fn waited(t: &mut Thread, w: &Wait, end: u64, success: bool) {
         *max = ns;
     }
     if emit::over_threshold(ns) {
-        let (op_start, op_end) = if w.mode == Mode::Read as u8 {
-            (0, 0)
-        } else {
-            op::range(w.op)
-        };
-        emit::record(|r| {
-            *r = WaitRecord {
-                kind: record::kind::WAIT,
-                // SAFETY: no arguments.
-                cpu: unsafe { bpf_get_smp_processor_id() },
-                start_ns: w.since_ns,
-                end_ns: end,
-                who: emit::who(t.tid, t.tgid),
-                mm: w.mm,
-                vm_start: w.vma.0,
-                vm_end: w.vma.1,
-                op_start,
-                op_end,
-                // SAFETY: read at once.
-                mm_tgid: unsafe { MMS.get(w.mm) }.copied().unwrap_or(0),
-                mode: w.mode,
-                op: w.op,
-                acquired: u8::from(success),
-                pad: 0,
-                holder: t.holder,
-            }
-        });
+        wait_record(t, w, end, u32::from(success));
     }
     zero(&mut t.holder);
+}
+
+/// A global function, as `hold_record`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn wait_record(t: *const Thread, w: *const Wait, end_ns: u64, success: u32) -> u32 {
+    // SAFETY: `waited` passes references; the verifier wants to see the check.
+    let (Some(t), Some(w)) = (unsafe { (t.as_ref(), w.as_ref()) }) else {
+        return 0;
+    };
+    let (op_start, op_end) = if w.mode == Mode::Read as u8 {
+        (0, 0)
+    } else {
+        op::range(w.op)
+    };
+    emit::record(|r| {
+        *r = WaitRecord {
+            kind: record::kind::WAIT,
+            // SAFETY: no arguments.
+            cpu: unsafe { bpf_get_smp_processor_id() },
+            start_ns: w.since_ns,
+            end_ns,
+            who: emit::who(t.tid, t.tgid),
+            mm: w.mm,
+            vm_start: w.vma[0],
+            vm_end: w.vma[1],
+            op_start,
+            op_end,
+            // SAFETY: read at once.
+            mm_tgid: unsafe { MMS.get(w.mm) }.copied().unwrap_or(0),
+            mode: w.mode,
+            op: w.op,
+            acquired: success as u8,
+            pad: 0,
+            holder: t.holder,
+            stack: w.stack,
+            pad2: 0,
+        }
+    });
+    0
 }
 
 /// Who holds `sem` now: exact for a writer. A reader-owned rwsem names one reader at most, and
@@ -491,7 +525,7 @@ fn mmap_acquire_tp(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint]
 fn mmap_release_tp(ctx: BtfTracePointContext) {
-    released(ctx.arg(0), ctx.arg::<u8>(1) != 0);
+    released(&ctx, ctx.arg(0), ctx.arg::<u8>(1) != 0);
 }
 
 #[btf_tracepoint]
@@ -506,35 +540,43 @@ fn mmap_acquire_cg(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint]
 fn mmap_release_cg(ctx: BtfTracePointContext) {
-    released(ctx.arg(0), ctx.arg::<u8>(2) != 0);
+    released(&ctx, ctx.arg(0), ctx.arg::<u8>(2) != 0);
 }
 
 /// `rwsem_mark_wake(sem, wake_type, wake_q)`
 #[fentry]
 fn rwsem_wake_in(ctx: FEntryContext) {
-    wakes(ctx.arg(0));
+    wakes(&ctx, ctx.arg(0));
 }
 
 #[fentry]
 fn rwsem_read_in(ctx: FEntryContext) {
-    wait_begins(ctx.arg(0), false);
+    wait_begins(&ctx, ctx.arg(0), false);
 }
 
 #[fentry]
 fn rwsem_write_in(ctx: FEntryContext) {
-    wait_begins(ctx.arg(0), true);
+    wait_begins(&ctx, ctx.arg(0), true);
 }
 
 // Return values are `sem` or ERR_PTR(-EINTR); both functions take state after sem, the read side
 // also the count: (sem, count, state) and (sem, state).
 #[fexit]
 fn rwsem_read_out(ctx: FExitContext) {
-    wait_ends(ctx.arg(0), ctx.arg::<i64>(3) as u64 == ctx.arg::<u64>(0));
+    wait_ends(
+        &ctx,
+        ctx.arg(0),
+        ctx.arg::<i64>(3) as u64 == ctx.arg::<u64>(0),
+    );
 }
 
 #[fexit]
 fn rwsem_write_out(ctx: FExitContext) {
-    wait_ends(ctx.arg(0), ctx.arg::<i64>(2) as u64 == ctx.arg::<u64>(0));
+    wait_ends(
+        &ctx,
+        ctx.arg(0),
+        ctx.arg::<i64>(2) as u64 == ctx.arg::<u64>(0),
+    );
 }
 
 #[btf_tracepoint]
@@ -543,11 +585,11 @@ fn lock_begin_tp(ctx: BtfTracePointContext) {
     if flags & (LCB_F_SPIN | LCB_F_PERCPU | LCB_F_MUTEX) == 0
         && flags & (LCB_F_READ | LCB_F_WRITE) != 0
     {
-        wait_begins(ctx.arg(0), flags & LCB_F_WRITE != 0);
+        wait_begins(&ctx, ctx.arg(0), flags & LCB_F_WRITE != 0);
     }
 }
 
 #[btf_tracepoint]
 fn lock_end_tp(ctx: BtfTracePointContext) {
-    wait_ends(ctx.arg(0), ctx.arg::<i32>(1) == 0);
+    wait_ends(&ctx, ctx.arg(0), ctx.arg::<i32>(1) == 0);
 }

@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     macros::{fentry, fexit},
-    programs::{FEntryContext, FExitContext},
+    programs::{FEntryContext, FExitContext, tracing::StackIdContext},
 };
 use profiler_common::{
     agg::lock_index,
@@ -20,7 +20,7 @@ use crate::{
     globals::{MISSING, off},
     kernel::{Mem, Probed, Typed, any, now},
     maps::LOCKS,
-    op, thread, window,
+    op, stack, thread, window,
 };
 
 // include/linux/mm_types.h: one reference is the VMA's own, each further one a reader's; the top bit
@@ -54,6 +54,8 @@ fn locks(vma: *const u8) {
         sem: 0,
         contended: u32::from(refcnt & VM_REFCNT_READERS > 1),
         woken: 0,
+        stack: 0,
+        pad: 0,
     };
     if window::any(mm) {
         let section = section(t, mm);
@@ -76,7 +78,7 @@ fn section(t: &Thread, mm: u64) -> u64 {
 
 /// The VMA is locked, or a fatal signal came first.
 #[inline(always)]
-pub fn locked(t: &mut Thread, success: bool) {
+pub fn locked(ctx: &impl StackIdContext, t: &mut Thread, success: bool) {
     let request = t.vma_request;
     t.vma_request.mm = 0;
     if request.mm == 0 || request.contended | request.woken == 0 {
@@ -87,14 +89,19 @@ pub fn locked(t: &mut Thread, success: bool) {
         since_ns: request.since_ns,
         mode: Mode::VmaWrite as u8,
         op: any(op::current(t) as u8),
-        vma: (request.vm_start, request.vm_end),
+        vma: [request.vm_start, request.vm_end],
+        stack: if request.stack != 0 {
+            request.stack
+        } else {
+            stack::take(ctx)
+        },
     };
     waited(t, &wait, now(), success);
 }
 
 /// The current thread lets a VMA go that `writer` waits for.
 #[inline(always)]
-fn lets(writer: &mut Thread) {
+fn lets(ctx: &impl StackIdContext, writer: &mut Thread) {
     writer.vma_request.woken = 1;
     let mm = writer.vma_request.mm;
     let Some(t) = thread::current(mm) else { return };
@@ -110,7 +117,8 @@ fn lets(writer: &mut Thread) {
         mode: Mode::VmaWrite as u8,
         op,
         contended: 0,
-        pad: [0; 5],
+        pad: 0,
+        stack: stack::take(ctx),
     };
     let_go(t, held, now());
 }
@@ -118,7 +126,7 @@ fn lets(writer: &mut Thread) {
 /// `rcuwait_wake_up(w)`: if `w` is an address space's `vma_writer_wait`, the current thread was the
 /// last reader of the VMA that the writer waits for.
 #[inline(always)]
-fn wakes(w: u64) {
+fn wakes(ctx: &impl StackIdContext, w: u64) {
     // SAFETY: `Probed` fails instead of faulting.
     let task = unsafe { Probed::read::<u64>(w as *const u8, off::RCUWAIT_TASK()) };
     if task == 0 {
@@ -129,14 +137,14 @@ fn wakes(w: u64) {
     };
     let mm = writer.vma_request.mm;
     if mm != 0 && w == mm.wrapping_add(u64::from(off::MM_VMA_WRITER_WAIT())) {
-        lets(writer);
+        lets(ctx, writer);
     }
 }
 
 /// A writer queues for an rwsem that is no `mmap_lock`: it is a VMA's if a fault that holds it is
 /// known to be in that VMA.
 #[inline(always)]
-pub fn queues(sem: u64) {
+pub fn queues(ctx: &impl StackIdContext, sem: u64) {
     if off::VMA_VM_LOCK() == MISSING || off::RWSEM_OWNER() == MISSING {
         return;
     }
@@ -172,6 +180,8 @@ pub fn queues(sem: u64) {
         sem,
         contended: 1,
         woken: 0,
+        stack: stack::take(ctx),
+        pad: 0,
     };
     zero(&mut t.holder);
     name(task, &mut t.holder);
@@ -179,7 +189,7 @@ pub fn queues(sem: u64) {
 
 /// `sem` is let go by its last reader, and is a VMA's if its first waiter says so.
 #[inline(always)]
-pub fn let_go_rwsem(sem: u64) {
+pub fn let_go_rwsem(ctx: &impl StackIdContext, sem: u64) {
     if off::VMA_VM_LOCK() == MISSING
         || off::RWSEM_WAIT_LIST() == MISSING
         || off::RWSEM_WAITER_TASK() == MISSING
@@ -196,7 +206,7 @@ pub fn let_go_rwsem(sem: u64) {
         return;
     };
     if writer.vma_request.mm != 0 && writer.vma_request.sem == sem {
-        lets(writer);
+        lets(ctx, writer);
     }
 }
 
@@ -207,13 +217,13 @@ fn vma_write_in(ctx: FEntryContext) {
 }
 
 #[fexit]
-fn vma_write_out(_ctx: FExitContext) {
+fn vma_write_out(ctx: FExitContext) {
     if let Some(t) = thread::known() {
-        locked(t, true);
+        locked(&ctx, t, true);
     }
 }
 
 #[fentry]
 fn vma_wake_in(ctx: FEntryContext) {
-    wakes(ctx.arg(0));
+    wakes(&ctx, ctx.arg(0));
 }

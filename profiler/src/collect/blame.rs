@@ -345,6 +345,7 @@ mod tests {
             vma: None,
             range: None,
             holder: None,
+            stack: 0,
             blame: Blame::default(),
         }
     }

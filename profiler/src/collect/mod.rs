@@ -6,11 +6,13 @@ mod conflicts;
 mod maps;
 mod ring;
 mod slots;
+mod stacks;
 
 pub use blame::Blamer;
 pub use conflicts::Conflicts;
 pub use maps::{Maps, taken};
 pub use ring::Ring;
+pub use stacks::Stacks;
 
 /// A NUL-padded name as the kernel keeps it.
 fn text(raw: &[u8]) -> String {

@@ -247,6 +247,7 @@ fn wait(r: &WaitRecord) -> Option<WaitEvent> {
         vma: range(r.vm_start, r.vm_end),
         range: range(r.op_start, r.op_end),
         holder: holder(&r.holder),
+        stack: r.stack,
         blame: Blame::default(),
     })
 }
@@ -271,6 +272,7 @@ fn hold(r: &HoldRecord) -> Option<HoldEvent> {
                 .and_then(HeldWait::from_raw)
                 .map(Doing::Held),
             address: r.address,
+            stack: r.stack,
         },
     })
 }

@@ -1,6 +1,10 @@
 //! The machine, as the head of every report names it.
 
-use std::{ffi::CStr, fs};
+use std::{
+    ffi::CStr,
+    fs,
+    io::{BufRead as _, BufReader},
+};
 
 use crate::model::Host;
 
@@ -37,6 +41,16 @@ pub fn clock(id: libc::clockid_t) -> u64 {
     // SAFETY: a valid pointer to a timespec.
     unsafe { libc::clock_gettime(id, &raw mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+/// Whether the kernel tells us where its symbols are: `kernel.kptr_restrict`, CAP_SYSLOG.
+pub fn symbols_are_seen() -> bool {
+    // The first ones are at 0 anyhow: they are places in memory of each CPU.
+    const LOOK_AT: usize = 10_000;
+    fs::File::open("/proc/kallsyms").is_ok_and(|file| {
+        let mut lines = BufReader::new(file).lines().take(LOOK_AT);
+        lines.any(|line| line.is_ok_and(|line| !line.starts_with("00000000")))
+    })
 }
 
 /// What `/proc/vmstat` counts of faults, system-wide.

@@ -45,6 +45,7 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ),
         ("VM_FAULT_ERROR", facts.vm_fault_error()),
         ("VM_FAULT_SPECIAL", facts.vm_fault_special()),
+        ("KEEP_STACKS", u32::from(request.stacks)),
         ("TID", if request.empty { MISSING } else { tid }),
         ("EARLY_VMA_LOCK", u32::from(facts.early_vma_lock())),
         ("FAULT_HOOK", fault_hook),

@@ -45,6 +45,8 @@ pub struct Request {
     pub follow: bool,
     pub min_us: u32,
     pub sample: u32,
+    /// Keep the kernel stacks of waiters and holders.
+    pub stacks: bool,
     /// Programs that return at once: the floor that benches compare with.
     pub empty: bool,
 }
@@ -80,6 +82,9 @@ pub fn load(facts: &Facts, request: &Request) -> Result<Loaded, LoadError> {
         loader.btf(Some(&btf));
         for (name, value) in &globals {
             loader.override_global(name, value, true);
+        }
+        if !request.stacks {
+            loader.map_max_entries("STACKS", 1);
         }
         let mut ebpf = loader.load(OBJECT).map_err(permission)?;
         check::run(&mut ebpf)?;

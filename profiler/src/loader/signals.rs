@@ -7,7 +7,7 @@ use super::{
     table::Group,
 };
 use crate::{
-    kernel::{Facts, VmaLock},
+    kernel::{Facts, VmaLock, host},
     model::{Quality, Signal},
 };
 
@@ -16,7 +16,21 @@ pub fn signals(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     all.extend(super::anatomy::signals(facts, &loaded.chosen));
     all.extend(locks(facts, loaded));
     all.extend(blame(facts, loaded));
+    all.push(stacks());
     all
+}
+
+/// Kernel stacks: what they would be, or are.
+fn stacks() -> Signal {
+    let (quality, why) = if host::symbols_are_seen() {
+        (Quality::Exact, "with --stacks only")
+    } else {
+        (
+            Quality::Approximate,
+            "with --stacks only; addresses without names: kernel.kptr_restrict hides the symbols",
+        )
+    };
+    signal("kernel_stacks", quality, "bpf_get_stackid", why)
 }
 
 /// `full` where functions can be hooked, `tracepoint` where they cannot.

@@ -82,6 +82,8 @@ pub struct HolderInfo {
     pub doing: Option<Doing>,
     /// Of the fault it was held for, 0: for something else.
     pub address: u64,
+    /// Its kernel stack as it let go: a [`StackEvent`]'s id, 0: not kept.
+    pub stack: u32,
 }
 
 /// Part of a wait, by who held the lock: in one stretch or in several.
@@ -119,6 +121,14 @@ impl SegmentBy {
             Self::Unknown => "unknown",
         }
     }
+}
+
+/// A kernel stack, with symbols.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StackEvent {
+    pub id: u32,
+    /// Functions, the outermost first, with `;` between them.
+    pub frames: String,
 }
 
 /// What a wait is due to: worked out when it is over (`collect::blame`).
@@ -168,6 +178,8 @@ pub struct WaitEvent {
     pub range: Option<(u64, u64)>,
     /// As sampled when the wait began, until blame finds who covers most of the wait.
     pub holder: Option<HolderInfo>,
+    /// The waiter's kernel stack: a [`StackEvent`]'s id, 0: not kept.
+    pub stack: u32,
     pub blame: Blame,
 }
 
@@ -249,6 +261,8 @@ pub struct Batch {
     pub arrivals: Vec<ArrivalEvent>,
     /// Not from the ring: what windows and arrivals come to.
     pub conflicts: Vec<ConflictEvent>,
+    /// Those that waits speak of for the first time.
+    pub stacks: Vec<StackEvent>,
     /// Records of a kind or with words this build does not know: never in a matched build.
     pub unknown: u64,
 }

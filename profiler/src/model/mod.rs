@@ -10,7 +10,7 @@ pub mod snapshot;
 pub use anatomy::{Anatomy, Components, IoWait};
 pub use event::{
     ArrivalEvent, Batch, Blame, ConflictEvent, Doing, FaultEvent, HoldEvent, HolderInfo, Segment,
-    SegmentBy, WaitEvent, WindowEvent,
+    SegmentBy, StackEvent, WaitEvent, WindowEvent,
 };
 pub use hist::Hist;
 pub use session::{Host, Quality, Session, Signal};

@@ -9,8 +9,8 @@ use super::{
     session::odd,
 };
 use crate::model::{
-    ArrivalEvent, Blame, ConflictEvent, Doing, HolderInfo, Segment, SegmentBy, WaitEvent,
-    WindowEvent,
+    ArrivalEvent, Blame, ConflictEvent, Doing, HolderInfo, Segment, SegmentBy, StackEvent,
+    WaitEvent, WindowEvent,
 };
 
 pub const DDL: &str = "
@@ -25,7 +25,8 @@ CREATE TABLE waits (
   holder_reader INTEGER, holder_op TEXT, holder_doing TEXT, holder_address INTEGER,
   same_page INTEGER, last_holder_tid INTEGER, blamed_ns INTEGER NOT NULL,
   handoff_ns INTEGER NOT NULL, blocker_wait INTEGER, root_wait INTEGER NOT NULL,
-  depth INTEGER NOT NULL, inversion INTEGER NOT NULL);
+  depth INTEGER NOT NULL, inversion INTEGER NOT NULL, stack INTEGER, holder_stack INTEGER);
+CREATE TABLE stacks (id INTEGER PRIMARY KEY, frames TEXT NOT NULL);
 CREATE TABLE segments (
   wait INTEGER NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
   blamed_ns INTEGER NOT NULL, stretches INTEGER NOT NULL, kind TEXT NOT NULL,
@@ -51,6 +52,11 @@ CREATE VIEW chains AS
   FROM waits GROUP BY root_wait HAVING max(depth) >= 3;
 ";
 
+/// A stack's id, NULL where there is none.
+fn kept(stack: u32) -> Option<u32> {
+    (stack != 0).then_some(stack)
+}
+
 fn lock_of(mode: Mode) -> (&'static str, &'static str) {
     match mode {
         Mode::Read => ("mmap_lock", "read"),
@@ -74,7 +80,7 @@ impl Event for WaitEvent {
         sql.prepare_cached(
             "INSERT INTO waits VALUES
              (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
-              ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+              ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
     }
 
@@ -118,6 +124,8 @@ impl Event for WaitEvent {
             i(blame.root_wait),
             blame.depth,
             blame.inversion,
+            kept(self.stack),
+            holder.and_then(|h| kept(h.stack)),
         ])?;
         Ok(())
     }
@@ -128,6 +136,9 @@ impl Event for WaitEvent {
             Ok(from
                 .zip(to)
                 .map(|(a, b)| (a.cast_unsigned(), b.cast_unsigned())))
+        };
+        let stack = |column: &str| -> rusqlite::Result<u32> {
+            Ok(row.get::<_, Option<u32>>(column)?.unwrap_or(0))
         };
         let holder = match row.get("holder_tid")? {
             None => None,
@@ -142,6 +153,7 @@ impl Event for WaitEvent {
                 address: row
                     .get::<_, Option<i64>>("holder_address")?
                     .map_or(0, i64::cast_unsigned),
+                stack: stack("holder_stack")?,
             }),
         };
         let (lock, mode): (String, String) = (row.get("lock")?, row.get("mode")?);
@@ -164,6 +176,7 @@ impl Event for WaitEvent {
             vma: pair("vm_start", "vm_end")?,
             range: pair("op_start", "op_end")?,
             holder,
+            stack: stack("stack")?,
             blame: Blame {
                 segments: Vec::new(),
                 blamed_ns: u(row, "blamed_ns")?,
@@ -179,6 +192,14 @@ impl Event for WaitEvent {
             },
         })
     }
+}
+
+pub fn insert_stacks(tx: &Transaction<'_>, stacks: &[StackEvent]) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT INTO stacks VALUES (?, ?)")?;
+    for stack in stacks {
+        insert.execute(params![stack.id, stack.frames])?;
+    }
+    Ok(())
 }
 
 pub fn insert_segments(tx: &Transaction<'_>, waits: &[WaitEvent]) -> rusqlite::Result<()> {

@@ -12,7 +12,7 @@ mod session;
 mod write;
 
 pub use error::{Error, Result};
-pub use read::{ChainRow, Events, Intervals, Recording};
+pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
 pub use write::Writer;
 
 /// "vmas", in the file's header where SQLite keeps it for `file(1)` and for us.

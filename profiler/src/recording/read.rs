@@ -173,6 +173,26 @@ impl Recording {
         read().map_err(|e| self.broken(e))
     }
 
+    /// Kernel stacks with the waits whose column has them, by the sum of another column.
+    pub fn stacks(&self, column: &str, ns: &str, n: u32) -> Result<Vec<StackRow>> {
+        let query = format!(
+            "SELECT count(*), sum({ns}) AS ns, frames FROM waits JOIN stacks
+             ON stacks.id = waits.{column} GROUP BY waits.{column} ORDER BY ns DESC LIMIT ?"
+        );
+        let row = |row: &Row<'_>| {
+            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            Ok(StackRow {
+                waits: n(0)?,
+                ns: n(1)?,
+                frames: row.get(2)?,
+            })
+        };
+        let read = || -> rusqlite::Result<Vec<StackRow>> {
+            self.sql.prepare(&query)?.query_map([n], row)?.collect()
+        };
+        read().map_err(|e| self.broken(e))
+    }
+
     fn one<E: Event>(&self, query: &str, id: u64) -> Result<Option<E>> {
         let read = || -> rusqlite::Result<Option<E>> {
             let mut statement = self.sql.prepare_cached(query)?;
@@ -228,6 +248,14 @@ fn load(path: &FilePath, schema: u32) -> rusqlite::Result<Recording> {
         sql.execute_batch(older::VIEWS)?;
     }
     Recording::from_sql(sql, path.into())
+}
+
+/// A kernel stack, and the waits that speak of it.
+pub struct StackRow {
+    pub waits: u64,
+    pub ns: u64,
+    /// As [`StackEvent::frames`](crate::model::StackEvent).
+    pub frames: String,
 }
 
 /// Waits that hang on one root, three threads deep or more.

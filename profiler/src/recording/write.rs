@@ -68,6 +68,7 @@ impl Writer {
             insert_all(tx, &batch.faults, known)?;
             insert_all(tx, &batch.waits, known)?;
             blame::insert_segments(tx, &batch.waits)?;
+            blame::insert_stacks(tx, &batch.stacks)?;
             insert_all(tx, &batch.windows, known)?;
             insert_all(tx, &batch.arrivals, known)?;
             insert_all(tx, &batch.conflicts, known)

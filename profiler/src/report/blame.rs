@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{
     Distribution, Named, OpReport,
     build::{Knows, distribution},
+    stacks::{self, Stacks},
     what_if::{self, Evidence, Policy},
 };
 use crate::{
@@ -108,6 +109,7 @@ pub struct Analysis {
     pub windows: Option<Windows>,
     pub conflicts: Option<Conflicts>,
     pub what_if: Option<Named<Policy>>,
+    pub stacks: Option<Stacks>,
 }
 
 /// Of a recording: one pass over each of its tables of single events.
@@ -155,6 +157,7 @@ pub(super) fn of(
         windows: knows.windows.then_some(windows),
         conflicts: knows.what_if.then_some(conflicts),
         what_if: knows.what_if.then(|| what_if::policies(&evidence)),
+        stacks: stacks::of(recording)?,
     })
 }
 

@@ -59,6 +59,7 @@ pub fn build(
         windows: analysis.windows,
         conflicts: analysis.conflicts,
         what_if: analysis.what_if,
+        stacks: analysis.stacks,
         vma_size: anatomy::vma_sizes(&counts.anatomy, &knows),
         cross_check: cross_check(counts, session.target == "system"),
         processes: tasks(counts.processes()),

@@ -7,6 +7,7 @@ mod build;
 mod json;
 mod lkml;
 mod questions;
+mod stacks;
 mod table;
 mod text;
 pub mod units;
@@ -71,6 +72,8 @@ pub struct Report {
     pub windows: Option<blame::Windows>,
     pub conflicts: Option<blame::Conflicts>,
     pub what_if: Option<Named<what_if::Policy>>,
+    /// Kernel stacks, where they were kept.
+    pub stacks: Option<stacks::Stacks>,
     /// By powers of two.
     pub vma_size: Option<Vec<anatomy::VmaSize>>,
     pub cross_check: CrossCheck,

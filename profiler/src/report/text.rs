@@ -3,7 +3,7 @@
 
 use super::{
     Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskWaits, WaitReport, anatomy,
-    blame, lkml,
+    blame, lkml, stacks,
     table::{Cell, FIRST, Table, WIDTH},
     units::{bytes, clean, count, percent, time, wrap},
 };
@@ -215,10 +215,15 @@ fn who(comm: &str, tid: u32) -> String {
 
 /// VMA writers, chains, and what other policies would have cost.
 pub(super) fn blame_tables(r: &Report) -> Vec<String> {
-    [vma_writers(r), chains(r), what_if(r)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        vma_writers(r),
+        chains(r),
+        r.stacks.as_ref().map(stacks::text),
+        what_if(r),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn vma_writers(r: &Report) -> Option<String> {

@@ -37,6 +37,7 @@ const TABLES: &[(&str, Option<&str>)] = &[
     ("threads", None),
     ("waits", Some("start_ns")),
     ("segments", Some("start_ns")),
+    ("stacks", None),
     ("chains", None),
     ("windows", Some("io_ns")),
     ("arrivals", Some("at_ns")),

@@ -11,7 +11,8 @@ use profiler_common::{
 };
 use vmascope::model::{
     Anatomy, ArrivalEvent, Batch, Blame, ConflictEvent, Doing, FaultEvent, HolderInfo, Host,
-    Quality, Session, Signal, Snapshot, Thread, WaitEvent, WindowEvent, session::SCHEMA,
+    Quality, Session, Signal, Snapshot, StackEvent, Thread, WaitEvent, WindowEvent,
+    session::SCHEMA,
 };
 
 pub const ARMED_NS: u64 = 5_000_000_000;
@@ -356,6 +357,7 @@ pub fn waits() -> Vec<WaitEvent> {
         vma: None,
         range: None,
         holder,
+        stack: u32::from(at_ms == 100),
         blame: Blame {
             root_wait: at_ms,
             depth: 1,
@@ -372,15 +374,9 @@ pub fn waits() -> Vec<WaitEvent> {
             ..HolderInfo::default()
         })
     };
+    let reader = holder(1240, true);
     let mut all = vec![
-        wait(
-            100,
-            41_200,
-            1234,
-            Mode::Write,
-            Op::Mprotect,
-            holder(1240, true),
-        ),
+        wait(100, 41_200, 1234, Mode::Write, Op::Mprotect, reader),
         wait(150, 12, 1240, Mode::Read, Op::Fault, holder(1234, false)),
         wait(900, 3_400, 1241, Mode::Read, Op::Fault, None),
     ];
@@ -480,6 +476,10 @@ pub fn batch() -> Batch {
         windows,
         arrivals,
         conflicts,
+        stacks: vec![StackEvent {
+            id: 1,
+            frames: "do_syscall_64;do_mprotect_pkey;__vma_start_write".into(),
+        }],
         ..Batch::default()
     }
 }

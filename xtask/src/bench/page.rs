@@ -247,11 +247,13 @@ On this machine, but for the last row. The rate of events is that of the load: i
     }
     let peaks = native.daemons.iter().map(|daemon| daemon.peak_rss_bytes);
     let peak = peaks.max().unwrap_or(0) as f64 / MIB;
+    let maps = native.daemons.iter().map(|daemon| daemon.map_bytes);
+    let maps = maps.min().unwrap_or(0) as f64 / MIB;
     row(
-        "peak RSS, reached while it reads the kernel's type information",
+        "peak RSS, the pages of maps included; reached at the start",
         &format!("{peak:.1} MiB"),
         "24 MiB and the maps",
-        holds(peak <= 24.0),
+        holds(peak <= 24.0 + maps),
     );
     row(
         "exec to armed, median",

@@ -20,6 +20,12 @@ CHAINS
            <- storm (1234), prio 120: mprotect, waited 41.2 ms for the VMA
              <- storm (1241), prio 120: fault, waited 3.40 ms for mmap_lock
 
+STACKS OF WAITERS
+  41.2 ms  1 wait
+           __vma_start_write
+           do_mprotect_pkey
+           do_syscall_64
+
 WHAT IF              faults    saved     lost  amplified  conflicts        bound
 mainline                  1        0        0          0          0     measured
 retry_vma                 1  1.25 ms        0          0          0     estimate
