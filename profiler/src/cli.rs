@@ -2,9 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
-use crate::loader::HookChoice;
+use crate::{commands::Trigger, loader::HookChoice};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,6 +28,8 @@ pub enum Command {
     Report(Report),
     /// Everything in a recording, for other tools
     Export(Export),
+    /// Make a recording that was cut short by a crash one file again
+    Repair(Repair),
     /// Run a built-in stimulus whose true answer is known
     Demo(Demo),
     /// What this kernel can tell: every signal, by which hook, and why
@@ -92,6 +94,21 @@ pub struct Record {
     /// Stop after this long
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
+    /// Begin a new recording, FILE-000001 and so on, when one has this size (64M, 1G)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
+    /// Begin a new recording when one is this old
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_age: Option<Duration>,
+    /// Of such recordings, keep the latest N
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
+    pub keep: usize,
+    /// Keep the last TIME in memory, and write them on SIGUSR1 or when a trigger fires
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["max_size", "max_age"])]
+    pub ring: Option<Duration>,
+    /// When to write: `wait>50ms`; wait, read, write, vma_write or fault (may be repeated)
+    #[arg(long, value_name = "WHAT>TIME", requires = "ring")]
+    pub trigger: Vec<Trigger>,
     /// The whole system, even with a command
     #[arg(short, long)]
     pub all: bool,
@@ -131,6 +148,12 @@ pub struct To {
     /// One CSV file per table, and meta.json, in this folder
     #[arg(long, value_name = "DIR")]
     pub csv: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct Repair {
+    /// A recording; its -wal and -shm are beside it
+    pub file: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -218,6 +241,30 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `500K`, `64M`, `1G`; powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        _ => return Err(format!("unknown unit `{unit}`: use K, M or G")),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("`{number}` is not a whole number: try 64M"))?;
+    match number.checked_mul(1 << shift) {
+        Some(bytes) if bytes >= SIZE_MIN => Ok(bytes),
+        Some(_) => Err("must be at least 1M: an empty recording has a tenth of that".into()),
+        None => Err("is too large: try 1G".into()),
+    }
+}
+
+const SIZE_MIN: u64 = 1 << 20;
 /// Clocks can be this much ahead without an overflow.
 const DURATION_MAX: Duration = Duration::from_secs(8760 * 3600);
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
@@ -262,6 +309,16 @@ mod tests {
         }
         assert!(interval("9ms").is_err());
         assert_eq!(interval("10ms"), Ok(Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("64M"), Ok(64 << 20));
+        assert_eq!(size("2GiB"), Ok(2 << 30));
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        for bad in ["", "M", "1.5M", "-1M", "10x", "1K", "99999999999G"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -26,8 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What becomes of the data.
 pub trait Keep {
-    fn events(&mut self, batch: &Batch) -> Result<()>;
+    fn events(&mut self, batch: Batch) -> Result<()>;
     fn interval(&mut self, snapshot: &Snapshot) -> Result<()>;
+    /// SIGUSR1 has come.
+    fn called(&mut self) {}
 }
 
 pub struct Ended {
@@ -60,6 +62,7 @@ async fn run(
 ) -> Result<Ended> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+    let mut user = signal(SignalKind::user_defined1()).context("cannot catch SIGUSR1")?;
     let call = live.call();
     let mut child = child.map(Held::release);
     let start = Instant::now();
@@ -76,8 +79,8 @@ async fn run(
     loop {
         tokio::select! {
             _ = polls.tick() => keep.interval(&live.snapshot()?)?,
-            _ = drains.tick() => live.events().iter().try_for_each(|b| keep.events(b))?,
-            () = call.notified() => live.events().iter().try_for_each(|b| keep.events(b))?,
+            _ = drains.tick() => live.events().into_iter().try_for_each(|b| keep.events(b))?,
+            () = call.notified() => live.events().into_iter().try_for_each(|b| keep.events(b))?,
             ended = ended(&mut child) => {
                 status = Some(ended);
                 break;
@@ -97,6 +100,7 @@ async fn run(
                     child.signal(libc::SIGINT);
                 }
             }
+            _ = user.recv() => keep.called(),
             _ = interrupt.recv() => {
                 interrupts += 1;
                 match &child {
@@ -112,7 +116,7 @@ async fn run(
         }
     }
     let (_, snapshot, rest) = live.stop()?;
-    rest.iter().try_for_each(|b| keep.events(b))?;
+    rest.into_iter().try_for_each(|b| keep.events(b))?;
     Ok(Ended {
         snapshot,
         child: status,

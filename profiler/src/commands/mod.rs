@@ -3,9 +3,11 @@
 mod asked;
 mod doctor;
 mod export;
+mod keep;
 mod man;
 mod measure;
 mod record;
+mod repair;
 mod report;
 mod top;
 
@@ -16,6 +18,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _};
+
+pub use keep::Trigger;
 
 use crate::cli::{Cli, Command};
 
@@ -31,6 +35,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Record(args)) => record::run(&args),
         Some(Command::Report(args)) => report::run(&args),
         Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Demo(args)) => crate::demo::run(&args.scenario),
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::Completions { shell }) => {

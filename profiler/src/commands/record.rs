@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write as _},
-    path::Path,
     process::ExitCode,
 };
 
@@ -10,14 +9,14 @@ use anyhow::Result;
 
 use super::{
     asked,
-    measure::{Keep, measure},
+    keep::{self, Written},
+    measure::measure,
 };
 use crate::{
     child::{self, Held},
     cli::Record,
     error::{Usage, WithCommand},
-    model::{Batch, Snapshot},
-    recording::{Recording, Writer},
+    recording::Recording,
     report, session, user,
 };
 
@@ -35,19 +34,6 @@ pub fn run(args: &Record) -> Result<ExitCode> {
     run().map_err(|e: anyhow::Error| WithCommand(e).into())
 }
 
-/// Events and intervals go to the file as they come.
-struct ToFile(Writer);
-
-impl Keep for ToFile {
-    fn events(&mut self, batch: &Batch) -> Result<()> {
-        Ok(self.0.events(batch)?)
-    }
-
-    fn interval(&mut self, snapshot: &Snapshot) -> Result<()> {
-        Ok(self.0.interval(snapshot)?)
-    }
-}
-
 fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
     let mut asked = asked::probing(&args.probing)?;
     if let Some(child) = &child
@@ -57,11 +43,10 @@ fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
     }
     let mut live = session::start(&asked)?;
     live.arm()?;
-    let mut file = ToFile(Writer::create(&args.output, &live.session)?);
-    let ended = measure(live, child, args.duration, args.probing.interval, &mut file)?;
-    file.0.finish(&ended.snapshot)?;
-    user::give(&args.output)?;
-    summary(&args.output)?;
+    let mut to = keep::recorder(args, &live.session)?;
+    let interval = args.probing.interval;
+    let ended = measure(live, child, args.duration, interval, to.as_mut())?;
+    summary(&to.finish(&ended.snapshot)?)?;
     match ended.child {
         None => Ok(ExitCode::SUCCESS),
         Some(status) => Ok(ExitCode::from(child::exit_code(status?))),
@@ -69,11 +54,17 @@ fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
 }
 
 /// To stderr: stdout belongs to the command that was run.
-fn summary(path: &Path) -> Result<()> {
+fn summary(written: &Written) -> Result<()> {
+    // The recording is what counts, even if nobody reads this.
+    if let Some(note) = &written.note {
+        let _ = writeln!(io::stderr(), "{note}");
+    }
+    let Some(path) = written.files.last() else {
+        return Ok(());
+    };
     let recording = Recording::open(path)?;
     let short = report::short(&report::of(&recording)?);
     let path = path.display();
-    // The recording is what counts, even if nobody reads this.
     let _ = writeln!(
         io::stderr(),
         "{short}\nrecording: {path}   full report: vmascope report {path}"

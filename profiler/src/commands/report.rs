@@ -42,8 +42,8 @@ fn live(args: &Report) -> Result<report::Report> {
 struct ToMemory(Writer);
 
 impl Keep for ToMemory {
-    fn events(&mut self, batch: &Batch) -> Result<()> {
-        Ok(self.0.events(batch)?)
+    fn events(&mut self, batch: Batch) -> Result<()> {
+        Ok(self.0.events(&batch)?)
     }
 
     fn interval(&mut self, _snapshot: &Snapshot) -> Result<()> {

@@ -279,6 +279,17 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// When the last of them ended, in monotonic time.
+    pub fn latest_ns(&self) -> u64 {
+        let ends = [
+            self.faults.iter().map(|e| e.end_ns).max(),
+            self.waits.iter().map(|e| e.end_ns).max(),
+            self.windows.iter().map(|e| e.close_ns).max(),
+            self.arrivals.iter().map(|e| e.at_ns).max(),
+        ];
+        ends.into_iter().flatten().max().unwrap_or(0)
+    }
 }
 
 impl FaultEvent {

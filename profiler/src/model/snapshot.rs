@@ -103,6 +103,24 @@ impl Thread {
         self.by_path[path as usize]
     }
 
+    /// Takes off what it had counted at an earlier moment; largest values stay.
+    pub fn take_off(&mut self, before: &Thread) {
+        let pairs = [
+            (&mut self.by_path[..], &before.by_path[..]),
+            (&mut self.log2_us[..], &before.log2_us[..]),
+            (&mut self.waits[..], &before.waits[..]),
+            (&mut self.wait_sum_ns[..], &before.wait_sum_ns[..]),
+        ];
+        for (now, then) in pairs {
+            for (now, then) in now.iter_mut().zip(then) {
+                *now = now.saturating_sub(*then);
+            }
+        }
+        self.minor = self.minor.saturating_sub(before.minor);
+        self.major = self.major.saturating_sub(before.major);
+        self.sum_ns = self.sum_ns.saturating_sub(before.sum_ns);
+    }
+
     /// Adds another thread's counts; identity stays.
     pub fn absorb(&mut self, other: &Thread) {
         for (sum, n) in self.by_path.iter_mut().zip(other.by_path) {

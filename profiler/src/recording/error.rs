@@ -38,7 +38,17 @@ pub enum Error {
         path.display()
     )]
     Occupied { path: PathBuf },
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("{} is in use: repair it when whoever writes or reads it has ended", path.display())]
+    InUse { path: PathBuf },
+    #[error(
+        "{} has lost rows to a fault of the disk ({unsound}): `sqlite3 FILE .recover` may save the rest",
+        path.display()
+    )]
+    Unsound { path: PathBuf, unsound: String },
+    #[error(
+        "cannot write {}: {source}: make room, or choose another place with -o; what was written until then can be read",
+        path.display()
+    )]
     Writing {
         path: PathBuf,
         source: rusqlite::Error,

@@ -6,13 +6,16 @@ mod blame;
 mod error;
 mod events;
 mod older;
+mod part;
 mod read;
+mod repair;
 mod schema;
 mod session;
 mod write;
 
 pub use error::{Error, Result};
 pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
+pub use repair::{Repaired, repair};
 pub use write::Writer;
 
 /// "vmas", in the file's header where SQLite keeps it for `file(1)` and for us.

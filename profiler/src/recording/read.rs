@@ -193,6 +193,16 @@ impl Recording {
         read().map_err(|e| self.broken(e))
     }
 
+    /// Rows of `waits` and of `faults`.
+    pub fn events_in_all(&self) -> Result<(u64, u64)> {
+        let query = "SELECT (SELECT count(*) FROM waits), (SELECT count(*) FROM faults)";
+        let read = self.sql.query_row(query, (), |row| {
+            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            Ok((n(0)?, n(1)?))
+        });
+        read.map_err(|e| self.broken(e))
+    }
+
     fn one<E: Event>(&self, query: &str, id: u64) -> Result<Option<E>> {
         let read = || -> rusqlite::Result<Option<E>> {
             let mut statement = self.sql.prepare_cached(query)?;

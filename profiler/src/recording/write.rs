@@ -16,6 +16,7 @@ use super::{
     APPLICATION_ID, Error, Head, Recording, Result, anatomy, blame, companions,
     events::{Event, Known},
     head,
+    part::Base,
     schema::{self, decade_lower_ns},
     session,
 };
@@ -28,23 +29,74 @@ pub struct Writer {
     interval: i64,
     /// The latest snapshot written: rows hold what was added to it.
     last: Snapshot,
+    /// Where it begins, if not with the session.
+    base: Option<Base>,
 }
 
 impl Writer {
     /// Replaces an earlier recording of that name, and nothing else.
     pub fn create(path: &FilePath, session: &Session) -> Result<Writer> {
-        make_room(path)?;
-        let writer = begin(path, session).map_err(|source| Error::Writing {
+        let writing = |source| Error::Writing {
+            path: path.into(),
+            source,
+        };
+        let blank = make_room(path)?;
+        lay_out(Connection::open(&blank).map_err(writing)?, session).map_err(writing)?;
+        // From here on there is a recording of that name at every moment, whatever happens.
+        std::fs::rename(&blank, path).map_err(|source| Error::Unwritable {
             path: path.into(),
             source,
         })?;
+        let sql = Connection::open(path).map_err(writing)?;
+        Self::begin(sql, path, session).map_err(writing)
+    }
+
+    /// Of a session that has been running until `base`, the rest.
+    pub fn create_part(path: &FilePath, session: &Session, base: &Snapshot) -> Result<Writer> {
+        let from = Base::new(base);
+        let mut writer = Self::create(path, &from.session(session))?;
+        writer.last.clone_from(base);
+        // They are totals, not differences: none of the part's has been written.
+        writer.last.threads.clear();
+        writer.base = Some(from);
         Ok(writer)
+    }
+
+    /// What it takes on disk now.
+    pub fn bytes(&self) -> u64 {
+        let [wal, _] = companions(&self.path);
+        let size = |path: &FilePath| path.metadata().map_or(0, |m| m.len());
+        size(&self.path) + size(&wal)
     }
 
     /// For a report of what is happening now: gone with the process.
     pub fn in_memory(session: &Session) -> Result<Writer> {
         let path = PathBuf::from(":memory:");
-        begin(&path, session).map_err(|source| Error::Writing { path, source })
+        let begin = || {
+            let sql = lay_out(Connection::open_in_memory()?, session)?;
+            Self::begin(sql, &path, session)
+        };
+        begin().map_err(|source| Error::Writing {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    fn begin(sql: Connection, path: &FilePath, session: &Session) -> rusqlite::Result<Writer> {
+        sql.busy_timeout(std::time::Duration::from_secs(2))?;
+        sql.query_row("PRAGMA journal_mode=WAL", (), |_| Ok(()))?;
+        sql.pragma_update(None, "synchronous", "NORMAL")?;
+        // A checkpoint waits for the disk twice, while events pile up: fewer of them, each of 16 MiB.
+        sql.pragma_update(None, "wal_autocheckpoint", 4096)?;
+        sql.set_prepared_statement_cache_capacity(32);
+        Ok(Writer {
+            sql,
+            path: path.into(),
+            known: Known::of(session),
+            interval: 0,
+            last: Snapshot::empty(),
+            base: None,
+        })
     }
 
     /// The last snapshot; then what was written, to be read.
@@ -78,6 +130,8 @@ impl Writer {
     /// One transaction. `now` counts from arming on, as all snapshots do.
     pub fn interval(&mut self, now: &Snapshot) -> Result<()> {
         self.interval += 1;
+        let part = self.base.as_ref().map(|base| base.rest(now));
+        let now = part.as_ref().unwrap_or(now);
         self.transaction(|tx, interval, last| write_interval(tx, interval, now, last))?;
         self.last.clone_from(now);
         Ok(())
@@ -85,7 +139,7 @@ impl Writer {
 
     /// The last snapshot, then the fold into one file.
     pub fn finish(mut self, now: &Snapshot) -> Result<()> {
-        if self.interval == 0 || *now != self.last {
+        if self.interval == 0 || self.base.is_some() || *now != self.last {
             self.interval(now)?;
         }
         let fold = |sql: &Connection| {
@@ -123,7 +177,8 @@ impl Writer {
     }
 }
 
-fn make_room(path: &FilePath) -> Result<()> {
+/// A file beside it that will become the recording.
+fn make_room(path: &FilePath) -> Result<PathBuf> {
     let unwritable = |source| Error::Unwritable {
         path: path.into(),
         source,
@@ -134,15 +189,19 @@ fn make_room(path: &FilePath) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(unwritable(e)),
     }
+    let mut blank = path.as_os_str().to_owned();
+    blank.push("-new");
+    let blank = PathBuf::from(blank);
     // A WAL left by a crash would be replayed into the new file.
-    for old in std::iter::once(path.to_owned()).chain(companions(path)) {
-        match std::fs::remove_file(&old) {
+    for old in companions(path).iter().chain([&blank]) {
+        match std::fs::remove_file(old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(e)),
             _ => {}
         }
     }
-    std::fs::File::create_new(path).map_err(unwritable)?;
-    give_to_caller(path).map_err(unwritable)
+    std::fs::File::create_new(&blank).map_err(unwritable)?;
+    give_to_caller(&blank).map_err(unwritable)?;
+    Ok(blank)
 }
 
 /// Under sudo the recording belongs to who typed the command; SQLite gives -wal and -shm the owner
@@ -156,10 +215,8 @@ fn give_to_caller(path: &FilePath) -> std::io::Result<()> {
     }
 }
 
-fn begin(path: &FilePath, session: &Session) -> rusqlite::Result<Writer> {
-    let mut sql = Connection::open(path)?;
-    sql.busy_timeout(std::time::Duration::from_secs(2))?;
-    // Before WAL, so that the main file of a crashed recording says what it is.
+/// The tables, empty, and the session.
+fn lay_out(mut sql: Connection, session: &Session) -> rusqlite::Result<Connection> {
     let tx = sql.transaction()?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA)?;
@@ -167,18 +224,7 @@ fn begin(path: &FilePath, session: &Session) -> rusqlite::Result<Writer> {
     session::write(&tx, session)?;
     session::set(&tx, "complete", Value::Integer(0))?;
     tx.commit()?;
-    sql.query_row("PRAGMA journal_mode=WAL", (), |_| Ok(()))?;
-    sql.pragma_update(None, "synchronous", "NORMAL")?;
-    // A checkpoint waits for the disk twice, while events pile up: fewer of them, each of 16 MiB.
-    sql.pragma_update(None, "wal_autocheckpoint", 4096)?;
-    sql.set_prepared_statement_cache_capacity(32);
-    Ok(Writer {
-        sql,
-        path: path.into(),
-        known: Known::of(session),
-        interval: 0,
-        last: Snapshot::empty(),
-    })
+    Ok(sql)
 }
 
 fn insert_all<E: Event>(tx: &Transaction<'_>, events: &[E], known: Known) -> rusqlite::Result<()> {

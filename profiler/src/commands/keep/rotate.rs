@@ -1,0 +1,96 @@
+//! `record --max-size`, `--max-age`: a row of recordings, of which the oldest go. Each is a whole one,
+//! with its own totals.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use super::{Keep, Numbered, Recorder, Written};
+use crate::{
+    cli::Record,
+    model::{Batch, Session, Snapshot},
+    recording::Writer,
+    user,
+};
+
+pub struct Rotating {
+    names: Numbered,
+    writer: Writer,
+    number: u32,
+    session: Session,
+    max_bytes: u64,
+    max_age: Duration,
+    keep: usize,
+    /// When the present one began, since arming.
+    began_ns: u64,
+    deleted: usize,
+}
+
+impl Rotating {
+    pub fn new(args: &Record, session: &Session) -> Result<Self> {
+        let mut names = Numbered::new(&args.output)?;
+        let number = names.next;
+        Ok(Self {
+            writer: Writer::create(&names.take(), session)?,
+            number,
+            names,
+            session: session.clone(),
+            max_bytes: args.max_size.unwrap_or(u64::MAX),
+            max_age: args.max_age.unwrap_or(Duration::MAX),
+            keep: args.keep,
+            began_ns: 0,
+            deleted: 0,
+        })
+    }
+
+    fn turn(&mut self, now: &Snapshot) -> Result<()> {
+        let number = self.names.next;
+        let next = Writer::create_part(&self.names.take(), &self.session, now)?;
+        std::mem::replace(&mut self.writer, next).finish(now)?;
+        user::give(&self.names.path(self.number))?;
+        (self.number, self.began_ns) = (number, now.duration_ns);
+        self.delete_oldest()
+    }
+
+    fn delete_oldest(&mut self) -> Result<()> {
+        let numbers = self.names.numbers()?;
+        for number in &numbers[..numbers.len().saturating_sub(self.keep)] {
+            let path = self.names.path(*number);
+            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+            self.deleted += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Keep for Rotating {
+    fn events(&mut self, batch: Batch) -> Result<()> {
+        Ok(self.writer.events(&batch)?)
+    }
+
+    fn interval(&mut self, now: &Snapshot) -> Result<()> {
+        self.writer.interval(now)?;
+        let age = Duration::from_nanos(now.duration_ns.saturating_sub(self.began_ns));
+        if self.writer.bytes() >= self.max_bytes || age >= self.max_age {
+            self.turn(now)?;
+        }
+        Ok(())
+    }
+}
+
+impl Recorder for Rotating {
+    fn finish(self: Box<Self>, now: &Snapshot) -> Result<Written> {
+        self.writer.finish(now)?;
+        user::give(&self.names.path(self.number))?;
+        let files = self.names.numbers()?.into_iter();
+        let deleted = match self.deleted {
+            0 => String::new(),
+            n => format!("; {n} older ones were deleted (--keep {})", self.keep),
+        };
+        let files: Vec<_> = files.map(|number| self.names.path(number)).collect();
+        Ok(Written {
+            note: Some(format!("{} recordings{deleted}; the latest:", files.len())),
+            files,
+        })
+    }
+}
