@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
-use crate::{commands::Trigger, loader::HookChoice};
+use crate::{commands::Trigger, loader::HookChoice, sinks::folded::By};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -136,9 +136,13 @@ pub struct Report {
 #[derive(Args, Debug)]
 pub struct Export {
     /// A recording
-    pub file: PathBuf,
+    #[arg(required_unless_present = "json_schema")]
+    pub file: Option<PathBuf>,
     #[command(flatten)]
     pub to: To,
+    /// Folded stacks and flame graphs: of those who wait, or of those who hold
+    #[arg(long, value_enum, default_value = "waiter")]
+    pub by: By,
 }
 
 /// One or more of these.
@@ -148,6 +152,21 @@ pub struct To {
     /// One CSV file per table, and meta.json, in this folder
     #[arg(long, value_name = "DIR")]
     pub csv: Option<PathBuf>,
+    /// One JSON object per line, for every row
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Folded stacks by wait time, for flame graph tools
+    #[arg(long, value_name = "FILE")]
+    pub folded: Option<PathBuf>,
+    /// A flame graph by wait time (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub flamegraph: Option<PathBuf>,
+    /// Histograms over time, for HdrHistogram's tools
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+    /// Print the JSON Schema of the lines that --json writes
+    #[arg(long, conflicts_with = "file")]
+    pub json_schema: bool,
 }
 
 #[derive(Args, Debug)]

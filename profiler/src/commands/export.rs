@@ -1,19 +1,57 @@
 //! `vmascope export`: a recording in other tools' formats.
 
-use std::{fs, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use crate::{cli::Export, recording::Recording, sinks, user};
+use super::print;
+use crate::{
+    cli::{Export, To},
+    recording::Recording,
+    sinks::{self, csv, folded, hlog, json},
+    user,
+};
+
+type Sink = fn(&Recording, &Path, folded::By) -> sinks::Result<()>;
+
+/// Each format: where it is to go, and who writes it.
+fn formats(to: &To) -> [(&Option<PathBuf>, Sink); 5] {
+    [
+        (&to.csv, |from, to, _| csv::export(from, to)),
+        (&to.json, |from, to, _| json::export(from, to)),
+        (&to.hlog, |from, to, _| hlog::export(from, to)),
+        (&to.folded, folded::export),
+        (&to.flamegraph, folded::flamegraph),
+    ]
+}
 
 pub fn run(args: &Export) -> Result<ExitCode> {
-    let recording = Recording::open(&args.file)?;
-    if let Some(dir) = &args.to.csv {
-        sinks::csv::export(&recording, dir)?;
-        user::give(dir)?;
-        for file in fs::read_dir(dir)? {
-            user::give(&file?.path())?;
+    if args.to.json_schema {
+        let schema = json::schema().context("cannot make the schema")?;
+        print(&format!("{schema:#}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let recording = Recording::open(args.file.as_deref().context("no FILE")?)?;
+    for (to, sink) in formats(&args.to) {
+        if let Some(to) = to {
+            sink(&recording, to, args.by)?;
+            give(to)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file, or a folder with what is in it.
+fn give(path: &Path) -> Result<()> {
+    user::give(path)?;
+    if path.is_dir() {
+        for file in fs::read_dir(path)? {
+            user::give(&file?.path())?;
+        }
+    }
+    Ok(())
 }

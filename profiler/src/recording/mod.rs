@@ -16,7 +16,7 @@ mod write;
 pub use error::{Error, Result};
 pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
 pub use repair::{Repaired, repair};
-pub use write::Writer;
+pub use write::{Writer, empty_tables};
 
 /// "vmas", in the file's header where SQLite keeps it for `file(1)` and for us.
 pub const APPLICATION_ID: u32 = u32::from_be_bytes(*b"vmas");

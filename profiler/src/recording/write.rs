@@ -215,6 +215,13 @@ fn give_to_caller(path: &FilePath) -> std::io::Result<()> {
     }
 }
 
+/// The tables alone, in memory: to ask what columns they have.
+pub fn empty_tables() -> rusqlite::Result<Connection> {
+    let sql = Connection::open_in_memory()?;
+    sql.execute_batch(&schema::ddl())?;
+    Ok(sql)
+}
+
 /// The tables, empty, and the session.
 fn lay_out(mut sql: Connection, session: &Session) -> rusqlite::Result<Connection> {
     let tx = sql.transaction()?;

@@ -2,6 +2,10 @@
 //! the model and never the kernel.
 
 pub mod csv;
+pub mod folded;
+pub mod hlog;
+pub mod json;
+mod tables;
 pub mod top;
 
 use std::path::PathBuf;
