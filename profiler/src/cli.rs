@@ -148,6 +148,9 @@ pub struct To {
     /// One CSV file per table, and meta.json, in this folder
     #[arg(long, value_name = "DIR")]
     pub csv: Option<PathBuf>,
+    /// A trace for Perfetto, to be looked at beside a system trace
+    #[arg(long, value_name = "FILE")]
+    pub perfetto: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

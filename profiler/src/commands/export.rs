@@ -15,5 +15,9 @@ pub fn run(args: &Export) -> Result<ExitCode> {
             user::give(&file?.path())?;
         }
     }
+    if let Some(file) = &args.to.perfetto {
+        sinks::perfetto::export(&recording, file)?;
+        user::give(file)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //! the model and never the kernel.
 
 pub mod csv;
+pub mod perfetto;
 pub mod top;
 
 use std::path::PathBuf;
