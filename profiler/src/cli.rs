@@ -151,6 +151,9 @@ pub struct To {
     /// A trace for Perfetto, to be looked at beside a system trace
     #[arg(long, value_name = "FILE")]
     pub perfetto: Option<PathBuf>,
+    /// The report as a page for a browser, all in one file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -193,6 +196,8 @@ pub enum ReportFormat {
     Json,
     /// For a mailing list: plain text, 80 columns
     Lkml,
+    /// A page for a browser, all in one file
+    Html,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -174,7 +174,7 @@ mod tests {
         );
         assert_eq!(
             line(&["export", "a.db"]),
-            "the following required arguments were not provided: <--csv <DIR>|--perfetto <FILE>>; see `vmascope export --help`"
+            "the following required arguments were not provided: <--csv <DIR>|--perfetto <FILE>|--html <FILE>>; see `vmascope export --help`"
         );
     }
 

@@ -19,5 +19,9 @@ pub fn run(args: &Export) -> Result<ExitCode> {
         sinks::perfetto::export(&recording, file)?;
         user::give(file)?;
     }
+    if let Some(file) = &args.to.html {
+        sinks::html::export(&recording, file)?;
+        user::give(file)?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //! the model and never the kernel.
 
 pub mod csv;
+pub mod html;
 pub mod perfetto;
 pub mod top;
 
