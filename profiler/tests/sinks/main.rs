@@ -6,3 +6,4 @@ mod recording;
 mod report;
 mod support;
 mod top;
+mod trace;

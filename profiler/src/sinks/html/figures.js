@@ -2,6 +2,12 @@
 
 const entries = (object) => Object.entries(object || {}).filter(([, v]) => v !== null && v !== undefined);
 
+const wide = (title, ...children) => {
+  const body = section(title, null, ...children);
+  body.classList.add("wide");
+  return body;
+};
+
 function pathSection() {
   const paths = entries(REPORT.faults.by_path).filter(([, n]) => n > 0);
   const total = REPORT.faults.total;
@@ -47,19 +53,29 @@ function whatIfSection() {
   if (!policies.length) return section(title, "Not known: it needs windows and the threads that meet them, which this kernel or mode does not show.");
   const most = Math.max(1, ...policies.map(([, p]) => Math.max(p.saved_at_most_ns, p.saved_ns, p.lost_ns + p.amplified_ns)));
   const part = (ns) => (ns / most) * 100;
-  return section(title, "What faults would gain against what writers, and those behind them, would lose: to first order, nobody behaving otherwise.",
+  const figure = (label, text, ...parts) => el("div", { class: "figure" },
+    el("span", { class: "quiet" }, label), bar(`${label} ${text}`, ...parts), el("span", {}, text));
+  const one = ([name, p]) => {
+    const card = el("div", {}, el("h3", {}, name));
+    if (p.saved_at_most_ns || p.saved_ns) {
+      card.append(figure("gain", `${time(p.saved_ns)} to ${time(p.saved_at_most_ns)}`,
+        ["i-good", part(p.saved_ns)], ["i-soft", part(Math.max(0, p.saved_at_most_ns - p.saved_ns))]));
+    }
+    if (p.lost_ns || p.amplified_ns) {
+      card.append(figure("loss", `${time(p.lost_ns)} + ${time(p.amplified_ns)}`,
+        ["i-bad", part(p.lost_ns)], ["i-soft-bad", part(p.amplified_ns)]));
+    }
+    const counts = [`${count(p.count)} faults`];
+    if (p.conflicts) counts.push(`${count(p.conflicts)} conflicts`);
+    if (p.inversions) counts.push(`${count(p.inversions)} inversions`);
+    card.append(el("p", { class: "note" }, `${counts.join(", ")}. ${p.bound[0].toUpperCase()}${p.bound.slice(1)}: ${p.assumption}.`));
+    return card;
+  };
+  const body = section(title, "What faults would gain against what writers, and those behind them, would lose: to first order, nobody behaving otherwise.",
     key(["i-good", "gained, at least"], ["i-soft", "at most"], ["i-bad", "lost by writers"], ["i-soft-bad", "by those behind them"]),
-    table("By policy", [
-      ["policy", "", ([name]) => name],
-      ["gain and loss", "", ([name, p]) => el("span", {},
-        bar(`${name} gains ${time(p.saved_ns)}, at most ${time(p.saved_at_most_ns)}`, ["i-good", part(p.saved_ns)], ["i-soft", part(Math.max(0, p.saved_at_most_ns - p.saved_ns))]),
-        bar(`${name} loses ${time(p.lost_ns)}, and ${time(p.amplified_ns)} behind`, ["i-bad", part(p.lost_ns)], ["i-soft-bad", part(p.amplified_ns)]))],
-      ["gained", "n", ([, p]) => time(p.saved_ns)],
-      ["lost", "n", ([, p]) => time(p.lost_ns)],
-      ["behind", "n", ([, p]) => time(p.amplified_ns)],
-      ["conflicts", "n", ([, p]) => count(p.conflicts)],
-      ["how sure", "long", ([, p]) => `${p.bound}: ${p.assumption}`],
-    ], policies));
+    el("div", { class: "small" }, ...policies.map(one)));
+  body.classList.add("wide");
+  return body;
 }
 
 function decadeSection() {
@@ -84,7 +100,7 @@ function waitSection() {
   const title = "Longest waits";
   if (!rows.length) return section(title, "None over the threshold.");
   const holder = (h) => !h ? "-" : h.tid ? `${h.comm} (${h.tid})${h.doing || h.op ? ` in ${h.doing || h.op}` : ""}` : "readers";
-  return section(title, null, table(`The first ${rows.length}`, [
+  return wide(title, table(`The first ${rows.length}`, [
     ["waited", "n", (w) => time(w.wait_ns)],
     ["at", "n", (w) => time(w.start_ns)],
     ["lock", "", (w) => `${w.lock} ${w.mode}`],
@@ -99,7 +115,7 @@ function faultSection() {
   const rows = REPORT.worst_faults;
   const title = "Longest faults";
   if (!rows.length) return section(title, "None over the threshold.");
-  return section(title, null, table(`The first ${rows.length}`, [
+  return wide(title, table(`The first ${rows.length}`, [
     ["took", "n", (f) => time(f.latency_ns)],
     ["at", "n", (f) => time(f.start_ns)],
     ["path", "", (f) => f.path || "-"],

@@ -5,8 +5,11 @@ function timelineSection() {
   const line = DATA.timeline;
   const title = "Waits over time, and their chains";
   if (!line.bars.length) return section(title, "No single wait over the threshold was recorded.");
-  const state = { from: 0, to: Math.max(line.duration_ns, ...line.bars.map((b) => b.end_ns)), root: null, wait: null };
-  const whole = [state.from, state.to];
+  // From the first wait to the last: waits are often few and close together.
+  const [first, last] = line.bars.reduce(([a, z], b) => [Math.min(a, b.start_ns), Math.max(z, b.end_ns)], [Infinity, 0]);
+  const margin = (last - first) * 0.02 + 1000;
+  const whole = [Math.max(0, first - margin), last + margin];
+  const state = { from: whole[0], to: whole[1], root: null, wait: null };
   const box = el("div", { class: "plot" });
   const detail = el("p", { class: "detail", "aria-live": "polite" });
   const redraw = () => box.clientWidth && drawTimeline(box, box.clientWidth, state, choose, zoom);
@@ -22,7 +25,7 @@ function timelineSection() {
   };
   const buttons = [];
   const press = () => buttons.forEach(([b, root]) => b.setAttribute("aria-pressed", String(root === state.root)));
-  const all = el("button", { type: "button" }, "Whole recording");
+  const all = el("button", { type: "button" }, "All waits");
   all.addEventListener("click", () => {
     [state.root, state.wait] = [null, null];
     press();
@@ -42,10 +45,10 @@ function timelineSection() {
       press();
       const from = Math.min(...bars.map((b) => b.start_ns));
       const to = Math.max(...bars.map((b) => b.end_ns));
+      const around = (to - from) * 0.15 + 1000;
       const link = (l) => `${l.comm} (${l.tid})${l.op ? ` in ${l.op}` : ""}${l.wait_ns ? ` waited ${time(l.wait_ns)}` : ""}${l.doing ? ` [${l.doing}]` : ""}`;
       detail.replaceChildren(el("strong", {}, "From the last waiter to the root: "), chain.links.map(link).join(" -> "));
-      const margin = (to - from) * 0.15 + 1000;
-      zoom(from - margin, to + margin);
+      zoom(from - around, to + around);
     });
     buttons.push([button, root]);
     chains.append(button);
@@ -54,7 +57,7 @@ function timelineSection() {
   drawn(box, redraw);
   const left = line.waits - line.bars.length;
   const note = left > 0
-    ? `The longest ${count(line.bars.length)} of ${count(line.waits)} single waits: ${share(line.drawn_ns, line.waits_ns)} of their time. ${count(left)} shorter ones are left out.`
+    ? `${count(line.bars.length)} of ${count(line.waits)} single waits, ${share(line.drawn_ns, line.waits_ns)} of their time: the longest, of the threads that waited most. ${count(left)} are left out.`
     : `All ${count(line.waits)} single waits over ${count(REPORT.min_us)} us.`;
   const body = section(title, note,
     key(["i-read", "waits to read mmap_lock"], ["i-write", "waits to write mmap_lock"], ["i-vma", "waits to write a VMA"], ["i-hold", "holds the lock meanwhile"]),
