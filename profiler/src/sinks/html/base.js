@@ -34,6 +34,9 @@ function time(ns) {
 function count(n) {
   return n === null || n === undefined ? "-" : n.toLocaleString("en-US");
 }
+function plural(n, what) {
+  return `${count(n)} ${what}${n === 1 ? "" : "s"}`;
+}
 function share(part, whole) {
   if (!whole) return "-";
   const p = (part * 100) / whole;
@@ -79,33 +82,27 @@ function bar(label, ...parts) {
   return body;
 }
 
-// Round steps that give about `wanted` ticks.
+// Round moments between two, about `wanted` of them, in a unit that their labels share.
 function ticks(from, to, wanted) {
-  const span = Math.max(to - from, 1);
-  const rough = span / Math.max(wanted, 1);
+  const units = [[3.6e12, "h"], [1e9, "s"], [1e6, "ms"], [1e3, "us"], [1, "ns"]];
+  const [size, unit] = units.find(([s]) => to - from >= s * 2) || units[units.length - 1];
+  const rough = Math.max(to - from, 1) / size / Math.max(wanted, 1);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough);
   const out = [];
-  for (let t = Math.ceil(from / step) * step; t <= to && out.length < 50; t += step) out.push(t);
+  for (let n = Math.ceil(from / size / step); n * step * size <= to && out.length < 50; n++) {
+    const label = Number((n * step).toPrecision(12)).toLocaleString("en-US", { maximumFractionDigits: 3 });
+    out.push([n * step * size, `${label} ${unit}`]);
+  }
   return out;
-}
-
-// The labels of one axis share a unit.
-function axisTime(from, to) {
-  const [size, unit] = [[1e9, "s"], [1e6, "ms"], [1e3, "us"]].find(([s]) => to - from >= s * 2) || [1, "ns"];
-  return (t) => {
-    const v = t / size;
-    return `${Number(v.toPrecision(12)).toLocaleString("en-US", { maximumFractionDigits: 3 })} ${unit}`;
-  };
 }
 
 function timeAxis(out, from, to, left, right, bottom, top) {
   const x = (t) => left + ((t - from) / Math.max(to - from, 1)) * (right - left);
-  const label = axisTime(from, to);
-  for (const t of ticks(from, to, (right - left) / 110)) {
+  for (const [t, label] of ticks(from, to, (right - left) / 110)) {
     out.append(svg("line", { class: "axis", x1: x(t), x2: x(t), y1: top, y2: bottom }));
     const anchor = x(t) > right - 24 ? "end" : x(t) < left + 24 ? "start" : "middle";
-    out.append(svg("text", { x: x(t), y: bottom + 16, "text-anchor": anchor }, label(t)));
+    out.append(svg("text", { x: x(t), y: bottom + 16, "text-anchor": anchor }, label));
   }
   return x;
 }

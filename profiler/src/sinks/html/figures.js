@@ -65,9 +65,9 @@ function whatIfSection() {
       card.append(figure("loss", `${time(p.lost_ns)} + ${time(p.amplified_ns)}`,
         ["i-bad", part(p.lost_ns)], ["i-soft-bad", part(p.amplified_ns)]));
     }
-    const counts = [`${count(p.count)} faults`];
-    if (p.conflicts) counts.push(`${count(p.conflicts)} conflicts`);
-    if (p.inversions) counts.push(`${count(p.inversions)} inversions`);
+    const counts = [plural(p.count, "fault")];
+    if (p.conflicts) counts.push(plural(p.conflicts, "conflict"));
+    if (p.inversions) counts.push(plural(p.inversions, "inversion"));
     card.append(el("p", { class: "note" }, `${counts.join(", ")}. ${p.bound[0].toUpperCase()}${p.bound.slice(1)}: ${p.assumption}.`));
     return card;
   };
