@@ -24,7 +24,7 @@ const WIDTHS: [u32; 2] = [400, 2000];
 const PROBE: &str = r#"<script>
 addEventListener("load", () => {
   for (const b of document.querySelectorAll("button")) b.click();
-  for (const r of [...document.querySelectorAll("svg.pick rect")].slice(0, 5)) {
+  for (const r of [...document.querySelectorAll("svg.pick rect:has(title)")].slice(0, 5)) {
     r.dispatchEvent(new MouseEvent("click"));
   }
   const root = document.documentElement;

@@ -4,13 +4,18 @@
 //! Names come from other programs: they enter the page as data only, and the script writes them as
 //! text, never as HTML.
 
-mod data;
+mod heat;
+mod timeline;
 
 use std::{fs, path::Path};
+
+use rusqlite::Row;
 
 use super::{Error, Result};
 use crate::{recording::Recording, report};
 
+/// Of each table.
+const ROWS: usize = 20;
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
 const SCRIPTS: &[&str] = &[
@@ -31,13 +36,13 @@ pub fn export(recording: &Recording, path: &Path) -> Result<()> {
 pub fn page(recording: &Recording) -> Result<String> {
     let mut report = report::of(recording)?;
     // The page shows the first few; the rest is for `report` and for CSV.
-    report.threads.truncate(data::TASKS);
-    report.processes.truncate(data::TASKS);
-    report.worst_waits.truncate(data::TASKS);
-    report.worst_faults.truncate(data::TASKS);
+    report.threads.truncate(ROWS);
+    report.processes.truncate(ROWS);
+    report.worst_waits.truncate(ROWS);
+    report.worst_faults.truncate(ROWS);
     let data = serde_json::json!({
-        "heat": data::heat(recording).map_err(|e| recording.broken(e))?,
-        "timeline": data::timeline(recording, &report).map_err(|e| recording.broken(e))?,
+        "heat": heat::heat(recording).map_err(|e| recording.broken(e))?,
+        "timeline": timeline::timeline(recording).map_err(|e| recording.broken(e))?,
         "report": report,
     });
     let title = format!("vmascope: {}", report.target);
@@ -51,6 +56,10 @@ pub fn page(recording: &Recording) -> Result<String> {
         text => text.to_owned(),
     });
     Ok(parts.collect())
+}
+
+fn u(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
 fn escaped(text: &str) -> String {

@@ -80,13 +80,15 @@ function describe(bar) {
 
 function drawTimeline(box, width, state, choose, zoom) {
   const line = DATA.timeline;
-  const [row, top] = [22, 4];
+  const [row, crowd] = [22, 52];
+  const top = crowd + 12;
   const left = Math.min(190, Math.max(96, width * 0.2));
   const right = width - 4;
   const bottom = top + line.lanes.length * row;
   const out = svg("svg", { class: "pick", height: bottom + 22, role: "img", "aria-label": `${count(line.bars.length)} waits of ${line.lanes.length} threads` });
-  const x = timeAxis(out, state.from, state.to, left, right, bottom, top);
+  const x = timeAxis(out, state.from, state.to, left, right, bottom, 0);
   const room = Math.floor((left - 8) / 6.4);
+  drawCrowd(out, state, x, left, right, crowd);
   line.lanes.forEach((lane, at) => {
     const y = top + at * row;
     out.append(svg("line", { class: "axis", x1: 0, x2: right, y1: y + row, y2: y + row }));
@@ -129,11 +131,35 @@ function drawTimeline(box, width, state, choose, zoom) {
     links.append(svg("path", { class: "link", d: `M${at} ${y1}C${at + 14} ${y1},${at + 14} ${y2},${at} ${y2}` }));
   }
   out.append(links);
-  brush(out, left, right, top, bottom, (a, z) => {
+  brush(out, left, right, 0, bottom, (a, z) => {
     const t = (px) => state.from + ((px - left) / (right - left)) * (state.to - state.from);
     zoom(t(a), t(z));
   });
   box.replaceChildren(out);
+}
+
+// All waits, also those that have no bar: how many threads waited at a time.
+function drawCrowd(out, state, x, left, right, height) {
+  const all = DATA.timeline.all;
+  const kinds = ["read", "write", "vma"];
+  const most = all.read.reduce((m, _, at) => Math.max(m, kinds.reduce((n, k) => n + all[k][at], 0)), 0) || 1;
+  const step = (all.to_ns - all.from_ns) / all.read.length;
+  all.read.forEach((_, at) => {
+    const [from, to] = [all.from_ns + at * step, all.from_ns + (at + 1) * step];
+    if (to < state.from || from > state.to) return;
+    const [a, z] = [Math.max(left, x(from)), Math.min(right, x(to))];
+    let y = height;
+    for (const kind of kinds) {
+      const part = (all[kind][at] / most) * (height - 4);
+      if (part <= 0) continue;
+      y -= part;
+      out.append(svg("rect", { class: kind, x: a, y, width: Math.max(0.5, z - a), height: part }));
+    }
+  });
+  out.append(svg("line", { class: "axis", x1: 0, x2: right, y1: height, y2: height }));
+  const label = most < 9.95 ? most.toFixed(1) : count(Math.round(most));
+  out.append(svg("text", { x: left - 6, y: 16, "text-anchor": "end" }, `up to ${label}`));
+  out.append(svg("text", { x: left - 6, y: 32, "text-anchor": "end" }, "threads wait"));
 }
 
 // Calls back with the two ends of a drag across the lanes, in pixels.

@@ -187,13 +187,13 @@ pub fn faults_and_waits<W: io::Write>(recording: &Recording, trace: &mut Trace<W
         let (is_wait, id): (bool, i64) = (row.get(0)?, row.get(1)?);
         let thread: (u32, u32) = (row.get(2)?, row.get(3)?);
         let (comm, span, what, flows) = if is_wait {
-            let w: WaitEvent = wait.query_row([id], |row| Event::from_row(row))?;
+            let w: WaitEvent = wait.query_row([id], Event::from_row)?;
             let flows = held.query_map([id], |row| Ok(flow(u(row, 0)?, u(row, 1)?)))?;
             let flows = flows.collect::<rusqlite::Result<Vec<u64>>>()?;
             let what = args::wait(&w);
             (w.comm, (w.start_ns, w.end_ns), what, flows)
         } else {
-            let f: FaultEvent = fault.query_row([id], |row| Event::from_row(row))?;
+            let f: FaultEvent = fault.query_row([id], Event::from_row)?;
             let what = args::fault(&f, &known);
             (f.comm, (f.start_ns, f.end_ns), what, Vec::new())
         };
@@ -227,10 +227,10 @@ pub fn windows<W: io::Write>(recording: &Recording, trace: &mut Trace<W>) -> Wri
         let child = trace
             .stream
             .child(thread, WINDOWS, "windows", Some(about))?;
-        if nest.as_ref().is_none_or(|nest| nest.track != child) {
-            if let Some(mut done) = nest.replace(Nest::new(child)) {
-                done.close(&mut trace.stream, u64::MAX)?;
-            }
+        if nest.as_ref().is_none_or(|nest| nest.track != child)
+            && let Some(mut done) = nest.replace(Nest::new(child))
+        {
+            done.close(&mut trace.stream, u64::MAX)?;
         }
         if let Some(nest) = &mut nest {
             let span = (w.attempt_ns, w.close_ns);

@@ -1,22 +1,15 @@
-//! What the page draws beside the report: the heat map and the timeline, binned here so that their
-//! size does not depend on the recording's. In: a recording. Out: serializable figures; times are
-//! nanoseconds since arming.
+//! The timeline of waits, bounded however many there are: the longest one by one, all of them as a
+//! number of threads at a time. In: the waits of a recording. Out: lanes and what is drawn on them;
+//! times are nanoseconds since arming.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use profiler_common::words::Path;
 use rusqlite::Row;
 use serde::Serialize;
 
-use crate::{
-    recording::Recording,
-    report::{Report, units::clean},
-};
+use super::u;
+use crate::{recording::Recording, report::units::clean};
 
-/// Rows of the tables.
-pub const TASKS: usize = 20;
-/// Columns of the heat map.
-const COLUMNS: usize = 120;
 /// Waits drawn one by one, the longest; and of each chain the report tells of.
 const BARS: u32 = 1500;
 const CHAIN_BARS: u32 = 50;
@@ -24,72 +17,13 @@ const CHAIN_BARS: u32 = 50;
 const HOLDS: usize = 3000;
 /// Threads drawn.
 const LANES: usize = 40;
-
-/// How many faults of a path took how long, over time.
-#[derive(Serialize)]
-pub struct Heat {
-    /// Where columns begin, and where the last one ends.
-    edges_ns: Vec<u64>,
-    paths: Vec<HeatPath>,
-}
-
-#[derive(Serialize)]
-struct HeatPath {
-    path: &'static str,
-    /// Column, power of two of the latency in nanoseconds, count.
-    cells: Vec<(usize, u32, u64)>,
-}
-
-pub fn heat(recording: &Recording) -> rusqlite::Result<Heat> {
-    let sql = recording.sql();
-    let mut intervals = sql.prepare("SELECT id, since_armed_ns FROM intervals ORDER BY id")?;
-    let intervals: Vec<(i64, i64)> = intervals
-        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
-    let per_column = intervals.len().div_ceil(COLUMNS).max(1);
-    let mut edges_ns = vec![0];
-    let last = |chunk: &[(i64, i64)]| chunk.last().map(|(_, at)| at.cast_unsigned());
-    edges_ns.extend(intervals.chunks(per_column).filter_map(last));
-    let column: HashMap<i64, usize> = intervals
-        .iter()
-        .enumerate()
-        .map(|(at, (id, _))| (*id, at / per_column))
-        .collect();
-
-    let mut cells = BTreeMap::<(usize, usize, u32), u64>::new();
-    let mut rows = sql.prepare(
-        "SELECT interval, label, lower_ns, count FROM histograms WHERE name = 'fault_latency'",
-    )?;
-    let mut rows = rows.query(())?;
-    while let Some(row) = rows.next()? {
-        let label = row.get_ref(1)?;
-        let path = Path::from_name(label.as_str()?);
-        let (Some(path), Some(column)) = (path, column.get(&row.get(0)?)) else {
-            continue;
-        };
-        let lower = u(row, 2)?;
-        let cell = cells.entry((path as usize, *column, lower.max(1).ilog2()));
-        *cell.or_default() += u(row, 3)?;
-    }
-    let of_path = |path: &Path| HeatPath {
-        path: path.name(),
-        cells: cells
-            .iter()
-            .filter(|((p, ..), count)| *p == *path as usize && **count > 0)
-            .map(|((_, column, bucket), count)| (*column, *bucket, *count))
-            .collect(),
-    };
-    let paths = Path::ALL.iter().map(of_path);
-    Ok(Heat {
-        edges_ns,
-        paths: paths.filter(|p| !p.cells.is_empty()).collect(),
-    })
-}
+/// Columns that all waits are put into.
+const COLUMNS: usize = 300;
 
 /// The longest waits, each on the lane of its thread, and what held the locks meanwhile.
 #[derive(Serialize)]
 pub struct Timeline {
-    duration_ns: u64,
+    all: Crowd,
     lanes: Vec<Lane>,
     bars: Vec<Bar>,
     holds: Vec<Hold>,
@@ -99,6 +33,16 @@ pub struct Timeline {
     waits: u64,
     waits_ns: u64,
     drawn_ns: u64,
+}
+
+/// How many threads wait, on average over a column.
+#[derive(Default, Serialize)]
+struct Crowd {
+    from_ns: u64,
+    to_ns: u64,
+    read: Vec<f64>,
+    write: Vec<f64>,
+    vma: Vec<f64>,
 }
 
 #[derive(Serialize)]
@@ -143,7 +87,7 @@ struct Found {
     bar: Bar,
 }
 
-pub fn timeline(recording: &Recording, report: &Report) -> rusqlite::Result<Timeline> {
+pub fn timeline(recording: &Recording) -> rusqlite::Result<Timeline> {
     let sql = recording.sql();
     let armed = recording.session().armed_monotonic_ns;
     let all = "SELECT count(*), coalesce(sum(wait_ns), 0) FROM waits";
@@ -201,7 +145,7 @@ pub fn timeline(recording: &Recording, report: &Report) -> rusqlite::Result<Time
         })
         .collect();
     Ok(Timeline {
-        duration_ns: report.duration_ns,
+        all: crowd(recording, armed)?,
         drawn_ns: bars.iter().map(|b| b.end_ns - b.start_ns).sum(),
         bars,
         lanes: order
@@ -279,6 +223,46 @@ fn holds(
     Ok(out)
 }
 
-fn u(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(row.get::<_, i64>(column)?.cast_unsigned())
+/// Every single wait, by the part of each column that it covers.
+fn crowd(recording: &Recording, armed: u64) -> rusqlite::Result<Crowd> {
+    let sql = recording.sql();
+    let ends = "SELECT min(start_ns), max(end_ns) FROM waits";
+    let ends: (Option<i64>, Option<i64>) =
+        sql.query_row(ends, (), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(from), Some(to)) = ends else {
+        return Ok(Crowd::default());
+    };
+    let (from, to) = (from.cast_unsigned(), to.cast_unsigned());
+    let width = (to.saturating_sub(from) as f64 / COLUMNS as f64).max(1.0);
+    let mut sums = [[0.0; COLUMNS]; 3];
+    let mut rows =
+        sql.prepare("SELECT start_ns, end_ns, lock = 'vma', mode = 'write' FROM waits")?;
+    let mut rows = rows.query(())?;
+    while let Some(row) = rows.next()? {
+        let start = u(row, 0)?.saturating_sub(from) as f64 / width;
+        let end = u(row, 1)?.saturating_sub(from) as f64 / width;
+        let kind: (bool, bool) = (row.get(2)?, row.get(3)?);
+        let kind = match kind {
+            (true, _) => 2,
+            (false, write) => usize::from(write),
+        };
+        for (column, sum) in sums[kind].iter_mut().enumerate().skip(start as usize) {
+            let column = column as f64;
+            if column >= end {
+                break;
+            }
+            *sum += end.min(column + 1.0) - start.max(column);
+        }
+    }
+    let [read, write, vma] = sums.map(|kind| {
+        let rounded = kind.iter().map(|sum| (sum * 1000.0).round() / 1000.0);
+        rounded.collect()
+    });
+    Ok(Crowd {
+        from_ns: from.saturating_sub(armed),
+        to_ns: to.saturating_sub(armed),
+        read,
+        write,
+        vma,
+    })
 }
