@@ -21,6 +21,8 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("cannot make the page: {0}")]
+    Page(serde_json::Error),
     #[error("top needs a terminal: use `report` or `record` where output is redirected")]
     NotATerminal,
     #[error("cannot use the terminal: {0}")]

@@ -99,7 +99,7 @@ function ticks(from, to, wanted) {
 
 function timeAxis(out, from, to, left, right, bottom, top) {
   const x = (t) => left + ((t - from) / Math.max(to - from, 1)) * (right - left);
-  for (const [t, label] of ticks(from, to, (right - left) / 110)) {
+  for (const [t, label] of ticks(from, to, (right - left) / 80)) {
     out.append(svg("line", { class: "axis", x1: x(t), x2: x(t), y1: top, y2: bottom }));
     const anchor = x(t) > right - 24 ? "end" : x(t) < left + 24 ? "start" : "middle";
     out.append(svg("text", { x: x(t), y: bottom + 16, "text-anchor": anchor }, label));

@@ -131,7 +131,7 @@ function faultSection() {
 function threadSection() {
   const rows = REPORT.threads;
   if (!rows.length) return section("Threads", "None was seen.");
-  const waits = (t, m) => (t[m] ? `${count(t[m].waits)}, ${time(t[m].wait_sum_ns)}` : "-");
+  const waits = (t, m) => (t[m] && t[m].waits ? `${count(t[m].waits)} of ${time(t[m].wait_sum_ns)}` : t[m] ? "0" : "-");
   return section("Threads", rows.length < REPORT.threads_total ? `Those with the most faults, of ${count(REPORT.threads_total)}.` : null,
     table("Faults and waits by thread", [
       ["thread", "", (t) => `${t.comm} (${t.tid})`],

@@ -15,7 +15,7 @@ function heatSection() {
     return el("div", {}, el("h3", {}, `${p.path}: ${count(total)} faults timed`), box);
   });
   const body = section(title,
-    `Every fault that was timed, also those too short to be kept one by one. The darker, the more: up to ${count(most)} in one cell, on a logarithmic scale.`,
+    `Every fault that was timed, also those too short to be kept one by one. The stronger the colour, the more: up to ${count(most)} in one cell, on a logarithmic scale.`,
     el("div", { class: "small" }, ...maps));
   body.classList.add("wide");
   return body;

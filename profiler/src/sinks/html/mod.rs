@@ -10,9 +10,13 @@ mod timeline;
 use std::{fs, path::Path};
 
 use rusqlite::Row;
+use serde::Serialize;
 
 use super::{Error, Result};
-use crate::{recording::Recording, report};
+use crate::{
+    recording::Recording,
+    report::{self, Report},
+};
 
 /// Of each table.
 const ROWS: usize = 20;
@@ -25,6 +29,14 @@ const SCRIPTS: &[&str] = &[
     include_str!("figures.js"),
     include_str!("main.js"),
 ];
+
+/// What the script reads. Serialized as it is, so that words keep the order of their lists.
+#[derive(Serialize)]
+struct Data<'a> {
+    heat: heat::Heat,
+    timeline: timeline::Timeline,
+    report: &'a Report,
+}
 
 pub fn export(recording: &Recording, path: &Path) -> Result<()> {
     fs::write(path, page(recording)?).map_err(|source| Error::Write {
@@ -40,18 +52,19 @@ pub fn page(recording: &Recording) -> Result<String> {
     report.processes.truncate(ROWS);
     report.worst_waits.truncate(ROWS);
     report.worst_faults.truncate(ROWS);
-    let data = serde_json::json!({
-        "heat": heat::heat(recording).map_err(|e| recording.broken(e))?,
-        "timeline": timeline::timeline(recording).map_err(|e| recording.broken(e))?,
-        "report": report,
-    });
+    let data = Data {
+        heat: heat::heat(recording).map_err(|e| recording.broken(e))?,
+        timeline: timeline::timeline(recording).map_err(|e| recording.broken(e))?,
+        report: &report,
+    };
+    let json = serde_json::to_string(&data).map_err(Error::Page)?;
     let title = format!("vmascope: {}", report.target);
     // One pass: what is put in is not searched again.
     let parts = PAGE.split("@@").map(|part| match part {
         "title" => escaped(&title),
         "verdict" => escaped(&report.verdict),
         "style" => STYLE.to_owned(),
-        "data" => in_script(&data.to_string()),
+        "data" => in_script(&json),
         "script" => format!("(() => {{\n\"use strict\";\n{}}})();", SCRIPTS.concat()),
         text => text.to_owned(),
     });

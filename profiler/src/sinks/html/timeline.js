@@ -47,7 +47,7 @@ function timelineSection() {
       const to = Math.max(...bars.map((b) => b.end_ns));
       const around = (to - from) * 0.15 + 1000;
       const link = (l) => `${l.comm} (${l.tid})${l.op ? ` in ${l.op}` : ""}${l.wait_ns ? ` waited ${time(l.wait_ns)}` : ""}${l.doing ? ` [${l.doing}]` : ""}`;
-      detail.replaceChildren(el("strong", {}, "From the last waiter to the root: "), chain.links.map(link).join(" -> "));
+      detail.replaceChildren(el("strong", {}, "From the last waiter to the root: "), [...chain.links, chain.root].map(link).join(" -> "));
       zoom(from - around, to + around);
     });
     buttons.push([button, root]);
@@ -82,7 +82,7 @@ function drawTimeline(box, width, state, choose, zoom) {
   const line = DATA.timeline;
   const [row, crowd] = [22, 52];
   const top = crowd + 12;
-  const left = Math.min(190, Math.max(96, width * 0.2));
+  const left = Math.min(190, Math.max(124, width * 0.2));
   const right = width - 4;
   const bottom = top + line.lanes.length * row;
   const out = svg("svg", { class: "pick", height: bottom + 22, role: "img", "aria-label": `${count(line.bars.length)} waits of ${line.lanes.length} threads` });
@@ -102,11 +102,11 @@ function drawTimeline(box, width, state, choose, zoom) {
     return { x: a, width: Math.max(least, z - a) };
   };
   const chosen = (id, root) => state.wait !== null ? state.wait === id : state.root !== null && state.root === root;
-  const rootOf = new Map(line.bars.map((b) => [b.id, b]));
+  const barOf = new Map(line.bars.map((b) => [b.id, b]));
   const dim = state.root !== null;
   for (const hold of line.holds) {
     if (!seen(hold)) continue;
-    const of = rootOf.get(hold.wait);
+    const of = barOf.get(hold.wait);
     const part = dim && of && of.root === state.root;
     out.append(svg("rect", { class: "hold", y: top + hold.lane * row + 16, height: 4, opacity: dim && !part ? 0.25 : 0.9, ...span(hold, 1) }));
   }
@@ -122,9 +122,16 @@ function drawTimeline(box, width, state, choose, zoom) {
     rect.addEventListener("click", () => choose(b));
     out.append(rect);
   }
+  // One link for each wait, from the hold that covers most of it.
+  const longest = new Map();
   for (const hold of line.holds) {
-    const b = rootOf.get(hold.wait);
+    const b = barOf.get(hold.wait);
+    const of = longest.get(hold.wait);
     if (!b || !chosen(b.id, b.root) || !seen(hold)) continue;
+    if (!of || of.end_ns - of.start_ns < hold.end_ns - hold.start_ns) longest.set(hold.wait, hold);
+  }
+  for (const hold of longest.values()) {
+    const b = barOf.get(hold.wait);
     const at = Math.min(right, Math.max(left, x(Math.max(hold.start_ns, b.start_ns))));
     const y1 = top + hold.lane * row + 18;
     const y2 = top + b.lane * row + 10;
