@@ -50,7 +50,7 @@ def unknown(message):
 
 class Slice:
     def __init__(self, number, ts, event, names, track):
-        self.id, self.ts, self.dur, self.track = number, ts, None, track
+        self.id, self.ts, self.dur, self.track = number, ts, 0, track
         self.name = names["event_names"].get(event.name_iid)
         self.category = names["event_categories"].get(event.category_iids[0])
         self.args = {}
@@ -169,20 +169,33 @@ def against(decoded, sql):
         same("windows", windows, sorted(rows(query)))
         conflicts = sum(i.category == "conflict" for i in decoded.instants)
         same("conflicts", conflicts, rows("SELECT count(*) FROM conflicts")[0][0])
-        query = "SELECT wait, tgid, tid FROM segments WHERE kind = 'holder' AND tid > 0"
         arrows = (
             (wait.args["wait"], *decoded.thread_of(hold.track)[:2]) for hold, wait in decoded.flows
         )
-        blamed = rows(query) + rows(
-            "SELECT id, holder_tgid, holder_tid FROM waits WHERE holder_tid > 0"
+        blamed = rows(
+            "SELECT wait, tgid, tid, start_ns, end_ns FROM segments"
+            " WHERE kind = 'holder' AND tid > 0 UNION ALL"
+            " SELECT id, holder_tgid, holder_tid, start_ns, end_ns FROM waits WHERE holder_tid > 0"
             " AND NOT EXISTS (SELECT 1 FROM segments WHERE wait = waits.id)"
         )
-        same("arrows from holders", sorted(arrows), sorted(blamed))
+        same("arrows from holders", sorted(arrows), sorted(b[:3] for b in blamed))
+        same("holds", sorted(where(s) for s in decoded.of("hold")), together(blamed))
         inside = all(h.ts <= w.ts + w.dur and w.ts <= h.ts + h.dur for h, w in decoded.flows)
         check("a hold meets the waits it is blamed for", inside, "one is apart")
     of_fault = [s for s in decoded.slices if "cut_ns" in s.args]
     check("nothing is cut", not of_fault, f"{len(of_fault)} slices reach out of the one around them")
     threads_and_counters(decoded, rows)
+
+
+def together(blamed):
+    """Parts of waits that overlap, put together for each thread."""
+    holds = []
+    for tgid, tid, start, end in sorted(b[1:] for b in blamed):
+        if holds and holds[-1][:2] == (tgid, tid) and start < holds[-1][3]:
+            holds[-1] = (*holds[-1][:3], max(end, holds[-1][3]))
+        else:
+            holds.append((tgid, tid, start, end))
+    return holds
 
 
 def threads_and_counters(decoded, rows):
