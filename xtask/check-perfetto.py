@@ -164,6 +164,12 @@ def against(decoded, sql):
     same("addresses", got, rows(address)[0][0] or 0)
 
     if rows("PRAGMA user_version")[0][0] >= 2:
+        query = (
+            "SELECT waits.id, s.frames, h.frames FROM waits LEFT JOIN stacks AS s ON s.id = stack"
+            " LEFT JOIN stacks AS h ON h.id = holder_stack"
+        )
+        words = lambda s: tuple(s.args.get(k) for k in ("wait", "stack", "holder_stack"))
+        same("stacks", sorted(map(words, decoded.of("wait")), key=str), sorted(rows(query), key=str))
         query = "SELECT tgid, tid, attempt_ns, close_ns, id FROM windows"
         windows = sorted((*where(s), s.args["window"]) for s in decoded.of("window"))
         same("windows", windows, sorted(rows(query)))

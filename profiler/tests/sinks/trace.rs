@@ -92,6 +92,28 @@ fn a_trace_is_small_and_the_same_each_time() {
     assert!(each < 500, "{each} bytes for a wait");
 }
 
+/// Slices of a track are inside each other or apart, whatever the clocks say.
+#[test]
+fn a_slice_that_reaches_out_is_cut_and_says_so() {
+    let dir = Scratch::new("trace-cut");
+    let trace = |name: &str, later_ns: u64| {
+        let mut batch = support::batch();
+        let fault = batch.faults[0].clone();
+        let mut wait = batch.waits[0].clone();
+        (wait.tid, wait.tgid) = (fault.tid, fault.tgid);
+        wait.start_ns = fault.start_ns + 1_000;
+        wait.end_ns = fault.end_ns + later_ns;
+        batch.waits = vec![wait];
+        let db = dir.file(&format!("{name}.db"));
+        let recording = recorded(&db, &support::session(), &batch, &support::busy(2));
+        let path = dir.file(name);
+        sinks::perfetto::export(&recording, &path).unwrap();
+        String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+    };
+    assert!(!trace("inside", 0).contains("cut_ns"));
+    assert!(trace("outside", 1).contains("cut_ns"));
+}
+
 #[test]
 fn a_page_is_bounded_and_names_stay_names() {
     let dir = Scratch::new("page");

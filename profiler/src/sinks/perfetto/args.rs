@@ -1,6 +1,8 @@
 //! What the slices of a trace are called, and what is told of them. In: single events. Out: names and
 //! arguments; a figure that this kernel cannot tell is not there.
 
+use std::collections::HashMap;
+
 use profiler_common::words::{FallbackReason, FolioState, HeldWait, Mode, Op, RetryReason};
 
 use super::stream::{Args, What};
@@ -84,7 +86,10 @@ pub fn lock_name(mode: Mode) -> &'static str {
     }
 }
 
-pub fn wait(w: &WaitEvent) -> What {
+/// Functions of kernel stacks, by id.
+pub type Stacks = HashMap<u32, String>;
+
+pub fn wait(w: &WaitEvent, stacks: &Stacks) -> What {
     let (lock, mode) = match w.mode {
         Mode::Read => ("mmap_lock", "read"),
         Mode::Write => ("mmap_lock", "write"),
@@ -128,6 +133,10 @@ pub fn wait(w: &WaitEvent) -> What {
     args.put("root_wait", blame.root_wait);
     args.put("depth", blame.depth);
     args.put("inversion", blame.inversion);
+    let frames = |id: &u32| stacks.get(id).map(String::as_str);
+    args.put_known("stack", frames(&w.stack));
+    let holder = w.holder.as_ref();
+    args.put_known("holder_stack", holder.and_then(|h| frames(&h.stack)));
     args.put_known("mm_tgid", w.mm_tgid);
     args.put("cpu", w.cpu);
     args.put("prio", w.prio);

@@ -175,6 +175,10 @@ pub fn faults_and_waits<W: io::Write>(recording: &Recording, trace: &mut Trace<W
         ORDER BY tgid, tid, start_ns, end_ns DESC, what, id";
     let sql = recording.sql();
     let known = args::Known::of(recording.session());
+    let stacks: args::Stacks = sql
+        .prepare("SELECT id, frames FROM stacks")?
+        .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
     let mut fault = sql.prepare("SELECT * FROM faults WHERE id = ?")?;
     let mut wait = sql.prepare("SELECT * FROM waits WHERE id = ?")?;
     let mut held = sql.prepare(&format!(
@@ -190,7 +194,7 @@ pub fn faults_and_waits<W: io::Write>(recording: &Recording, trace: &mut Trace<W
             let w: WaitEvent = wait.query_row([id], Event::from_row)?;
             let flows = held.query_map([id], |row| Ok(flow(u(row, 0)?, u(row, 1)?)))?;
             let flows = flows.collect::<rusqlite::Result<Vec<u64>>>()?;
-            let what = args::wait(&w);
+            let what = args::wait(&w, &stacks);
             (w.comm, (w.start_ns, w.end_ns), what, flows)
         } else {
             let f: FaultEvent = fault.query_row([id], Event::from_row)?;
