@@ -217,11 +217,16 @@ def threads_and_counters(decoded, rows):
     pids = {d.process.pid for d in decoded.tracks.values() if d.HasField("process")}
     check("every thread has a process", {t.pid for t in threads} <= pids, "one has none")
     by_name = {decoded.tracks[t].name: v for t, v in decoded.counters.items()}
-    for path, count in rows("SELECT path, sum(count) FROM fault_paths GROUP BY path"):
-        rates = by_name.get(f"faults {path}", [])
+    unknown_path = rows("SELECT 1 FROM signals WHERE name = 'fault_path' AND quality = 'unavailable'")
+    name = "'faults'" if unknown_path else "'faults ' || path"
+    counted = rows(f"SELECT {name} AS n, sum(count) FROM fault_paths GROUP BY n")
+    drawn = {name for name in by_name if name.startswith("faults")}
+    same("counters of faults", drawn, {name for name, _ in counted})
+    for path, count in counted:
+        rates = by_name.get(path, [])
         total = sum((b[0] - a[0]) / 1e9 * a[1] for a, b in zip(rates, rates[1:]))
         close = abs(total - count) <= max(1, count * 1e-6)
-        check(f"rates of {path} faults add up", close, f"trace {total}, recording {count}")
+        check(f"rates of `{path}` add up", close, f"trace {total}, recording {count}")
     for name, values in by_name.items():
         if name.startswith("waiting for") or name == "windows open":
             sound = min(v for _, v in values) >= 0 and values[-1][1] == 0

@@ -50,7 +50,7 @@ function sizeSection() {
 function whatIfSection() {
   const title = "What if the kernel did otherwise";
   const policies = entries(REPORT.what_if);
-  if (!policies.length) return section(title, "Not known: it needs windows and the threads that meet them, which this kernel or mode does not show.");
+  if (!policies.length) return wide(title, "Not known: it needs windows and the threads that meet them, which this kernel or mode does not show.");
   const most = Math.max(1, ...policies.map(([, p]) => Math.max(p.saved_at_most_ns, p.saved_ns, p.lost_ns + p.amplified_ns)));
   const part = (ns) => (ns / most) * 100;
   const figure = (label, text, ...parts) => el("div", { class: "figure" },

@@ -2,7 +2,7 @@
 
 function heatSection() {
   const heat = DATA.heat;
-  const title = "Fault latency over time, by path";
+  const title = REPORT.faults.by_path ? "Fault latency over time, by path" : "Fault latency over time";
   if (!heat.paths.length) return section(title, "No fault was timed.");
   const buckets = heat.paths.flatMap((p) => p.cells.map((c) => c[1]));
   const low = Math.min(...buckets);
@@ -28,7 +28,7 @@ function heatMap(path, width, low, high, most, total) {
   const bottom = top + (high - low) * row;
   const out = svg("svg", {
     height: bottom + 22, role: "img",
-    "aria-label": `Latency of ${count(total)} faults on path ${path.path}, from ${time(2 ** low)} to ${time(2 ** high)}`,
+    "aria-label": `Latency of ${count(total)} faults on ${path.path}, from ${time(2 ** low)} to ${time(2 ** high)}`,
   });
   const x = timeAxis(out, 0, end, left, right, bottom, top);
   for (const [ns, name] of [[1e2, "100 ns"], [1e3, "1 us"], [1e4, "10 us"], [1e5, "100 us"], [1e6, "1 ms"], [1e7, "10 ms"], [1e8, "100 ms"], [1e9, "1 s"], [1e10, "10 s"], [1e11, "100 s"]]) {

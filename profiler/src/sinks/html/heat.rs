@@ -43,6 +43,8 @@ pub fn heat(recording: &Recording) -> rusqlite::Result<Heat> {
         .map(|(at, (id, _))| (*id, at / per_column))
         .collect();
 
+    // Where the path cannot be told, the recording has a placeholder.
+    let by_path = recording.session().has("fault_path");
     let mut cells = BTreeMap::<(usize, usize, u32), u64>::new();
     let mut rows = sql.prepare(
         "SELECT interval, label, lower_ns, count FROM histograms WHERE name = 'fault_latency'",
@@ -54,12 +56,13 @@ pub fn heat(recording: &Recording) -> rusqlite::Result<Heat> {
         let (Some(path), Some(column)) = (path, column.get(&row.get(0)?)) else {
             continue;
         };
+        let path = if by_path { path } else { Path::ALL[0] };
         let lower = u(row, 2)?;
         let cell = cells.entry((path as usize, *column, lower.max(1).ilog2()));
         *cell.or_default() += u(row, 3)?;
     }
     let of_path = |path: &Path| HeatPath {
-        path: path.name(),
+        path: if by_path { path.name() } else { "any path" },
         cells: cells
             .iter()
             .filter(|((p, ..), count)| *p == *path as usize && **count > 0)

@@ -42,6 +42,7 @@ pub fn write<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64
 /// A rate is that of the interval that begins where it is written.
 fn rates<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64) -> Written {
     let last = recording.snapshot()?;
+    let by_path = recording.session().has("fault_path");
     let mut before = Snapshot::empty();
     before.at_ns = recording.session().armed_monotonic_ns;
     for now in recording.intervals() {
@@ -51,7 +52,7 @@ fn rates<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64) ->
             0.0 => 0.0,
             s => now.saturating_sub(before) as f64 / s,
         };
-        each(out, root, &last, |out, track, figure| {
+        each(out, (root, by_path), &last, |out, track, figure| {
             let rate = per_second(figure(&now), figure(&before));
             out.rate(track, before.at_ns, rate)
         })?;
@@ -60,7 +61,7 @@ fn rates<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64) ->
         before = now;
     }
     // A counter keeps its value until the next one: the recording ends here.
-    each(out, root, &last, |out, track, _| {
+    each(out, (root, by_path), &last, |out, track, _| {
         out.rate(track, last.at_ns, 0.0)
     })
 }
@@ -70,15 +71,21 @@ type Figure<'a> = &'a dyn Fn(&Snapshot) -> u64;
 /// Every track of rates that is not empty.
 fn each<W: io::Write>(
     out: &mut Stream<W>,
-    root: u64,
+    (root, by_path): (u64, bool),
     last: &Snapshot,
     mut write: impl FnMut(&mut Stream<W>, u64, Figure<'_>) -> io::Result<()>,
 ) -> Written {
-    for path in Path::ALL {
+    // Where the path cannot be told, counts are on a placeholder.
+    let paths = if by_path { Path::ALL } else { &[] };
+    if !by_path && last.faults_total() > 0 {
+        let track = out.counter(root, PATHS, "faults", "1/s")?;
+        write(out, track, &Snapshot::faults_total)?;
+    }
+    for path in paths {
         let figure = |s: &Snapshot| s.path(*path).count;
         if figure(last) > 0 {
             let name = format!("faults {}", path.name());
-            let track = out.counter(root, PATHS + *path as u64, &name, "1/s")?;
+            let track = out.counter(root, PATHS + 1 + *path as u64, &name, "1/s")?;
             write(out, track, &figure)?;
         }
     }
