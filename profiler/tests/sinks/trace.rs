@@ -114,6 +114,27 @@ fn a_slice_that_reaches_out_is_cut_and_says_so() {
     assert!(trace("outside", 1).contains("cut_ns"));
 }
 
+fn data_of(page: &str) -> serde_json::Value {
+    let data = page.split("id=\"data\">").nth(1).unwrap();
+    serde_json::from_str(data.split("</script>").next().unwrap()).unwrap()
+}
+
+#[test]
+fn nothing_is_split_by_a_path_that_is_not_known() {
+    let dir = Scratch::new("page-unknown");
+    let session = support::locked_down(support::session());
+    let batch = support::batch();
+    let recording = recorded(&dir.file("a.db"), &session, &batch, &support::busy(2));
+    let data = data_of(&sinks::html::page(&recording).unwrap());
+    let paths = data["heat"]["paths"].as_array().unwrap();
+    assert_eq!(paths.len(), 1);
+    assert_eq!(paths[0]["path"], "any path");
+    let trace = dir.file("trace");
+    sinks::perfetto::export(&recording, &trace).unwrap();
+    let trace = fs::read(trace).unwrap();
+    assert!(!String::from_utf8_lossy(&trace).contains("faults vma_lock"));
+}
+
 #[test]
 fn a_page_is_bounded_and_names_stay_names() {
     let dir = Scratch::new("page");
@@ -131,9 +152,7 @@ fn a_page_is_bounded_and_names_stay_names() {
     // The name of SVG's namespace, which nobody fetches, and nothing else.
     assert_eq!(page.matches("://").count(), 1);
     // The data is what the report says.
-    let data = page.split("id=\"data\">").nth(1).unwrap();
-    let data = data.split("</script>").next().unwrap();
-    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    let data = data_of(&page);
     assert_eq!(
         data["report"]["faults"]["total"],
         support::busy(2).faults_total()
