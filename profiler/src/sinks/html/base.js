@@ -56,6 +56,13 @@ function section(title, note, ...children) {
   return body;
 }
 
+// Over both columns; `note` as above.
+const wide = (title, note, ...children) => {
+  const body = section(title, note, ...children);
+  body.classList.add("wide");
+  return body;
+};
+
 // `columns`: [title, class, cell of a row]. A cell is text or a node.
 function table(caption, columns, rows) {
   const head = el("tr", {}, ...columns.map(([t, c]) => el("th", { class: c, scope: "col" }, t)));

@@ -2,12 +2,6 @@
 
 const entries = (object) => Object.entries(object || {}).filter(([, v]) => v !== null && v !== undefined);
 
-const wide = (title, ...children) => {
-  const body = section(title, null, ...children);
-  body.classList.add("wide");
-  return body;
-};
-
 function pathSection() {
   const paths = entries(REPORT.faults.by_path).filter(([, n]) => n > 0);
   const total = REPORT.faults.total;
@@ -98,9 +92,9 @@ function decadeSection() {
 function waitSection() {
   const rows = REPORT.worst_waits;
   const title = "Longest waits";
-  if (!rows.length) return section(title, "None over the threshold.");
+  if (!rows.length) return wide(title, "None over the threshold.");
   const holder = (h) => !h ? "-" : h.tid ? `${h.comm} (${h.tid})${h.doing || h.op ? ` in ${h.doing || h.op}` : ""}` : "readers";
-  return wide(title, table(`The first ${rows.length}`, [
+  return wide(title, null, table(`The first ${rows.length}`, [
     ["waited", "n", (w) => time(w.wait_ns)],
     ["at", "n", (w) => time(w.start_ns)],
     ["lock", "", (w) => `${w.lock} ${w.mode}`],
@@ -114,8 +108,8 @@ function waitSection() {
 function faultSection() {
   const rows = REPORT.worst_faults;
   const title = "Longest faults";
-  if (!rows.length) return section(title, "None over the threshold.");
-  return wide(title, table(`The first ${rows.length}`, [
+  if (!rows.length) return wide(title, "None over the threshold.");
+  return wide(title, null, table(`The first ${rows.length}`, [
     ["took", "n", (f) => time(f.latency_ns)],
     ["at", "n", (f) => time(f.start_ns)],
     ["path", "", (f) => f.path || "-"],

@@ -3,7 +3,7 @@
 function heatSection() {
   const heat = DATA.heat;
   const title = REPORT.faults.by_path ? "Fault latency over time, by path" : "Fault latency over time";
-  if (!heat.paths.length) return section(title, "No fault was timed.");
+  if (!heat.paths.length) return wide(title, "No fault was timed.");
   const buckets = heat.paths.flatMap((p) => p.cells.map((c) => c[1]));
   const low = Math.min(...buckets);
   const high = Math.max(...buckets) + 1;

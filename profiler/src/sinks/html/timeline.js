@@ -4,7 +4,7 @@
 function timelineSection() {
   const line = DATA.timeline;
   const title = "Waits over time, and their chains";
-  if (!line.bars.length) return section(title, "No single wait over the threshold was recorded.");
+  if (!line.bars.length) return wide(title, "No single wait over the threshold was recorded.");
   // From the first wait to the last: waits are often few and close together.
   const [first, last] = line.bars.reduce(([a, z], b) => [Math.min(a, b.start_ns), Math.max(z, b.end_ns)], [Infinity, 0]);
   const margin = (last - first) * 0.02 + 1000;
