@@ -164,6 +164,12 @@ pub struct To {
     /// Histograms over time, for HdrHistogram's tools
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
+    /// A trace for Perfetto, to be looked at beside a system trace
+    #[arg(long, value_name = "FILE")]
+    pub perfetto: Option<PathBuf>,
+    /// The report as a page for a browser, all in one file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Print the JSON Schema of the lines that --json writes
     #[arg(long, conflicts_with = "file")]
     pub json_schema: bool,
@@ -209,6 +215,8 @@ pub enum ReportFormat {
     Json,
     /// For a mailing list: plain text, 80 columns
     Lkml,
+    /// A page for a browser, all in one file
+    Html,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

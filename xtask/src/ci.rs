@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
 use crate::step::{self, Findings, Outcome, Stage};
-use crate::{files, paths, system, toolchain};
+use crate::{exports, files, paths, system, toolchain};
 
 #[derive(clap::Args)]
 pub struct Args {}
@@ -31,6 +31,8 @@ pub fn stages() -> Vec<Stage<'static>> {
         Stage::new("clippy, bpf", seconds(90), clippy_bpf),
         Stage::new("deny", seconds(30), deny),
         Stage::new("unit tests", seconds(360), unit_tests),
+        Stage::new("traces", seconds(60), exports::traces),
+        Stage::new("pages", seconds(90), exports::pages),
         Stage::new("no-op rebuild", seconds(10), no_op_rebuild),
     ]
 }

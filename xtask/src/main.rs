@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod ci;
 mod deb;
+mod exports;
 mod files;
 mod lab;
 mod paths;

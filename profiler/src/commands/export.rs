@@ -12,18 +12,20 @@ use super::print;
 use crate::{
     cli::{Export, To},
     recording::Recording,
-    sinks::{self, csv, folded, hlog, json},
+    sinks::{self, csv, folded, hlog, html, json, perfetto},
     user,
 };
 
 type Sink = fn(&Recording, &Path, folded::By) -> sinks::Result<()>;
 
 /// Each format: where it is to go, and who writes it.
-fn formats(to: &To) -> [(&Option<PathBuf>, Sink); 5] {
+fn formats(to: &To) -> [(&Option<PathBuf>, Sink); 7] {
     [
         (&to.csv, |from, to, _| csv::export(from, to)),
         (&to.json, |from, to, _| json::export(from, to)),
         (&to.hlog, |from, to, _| hlog::export(from, to)),
+        (&to.perfetto, |from, to, _| perfetto::export(from, to)),
+        (&to.html, |from, to, _| html::export(from, to)),
         (&to.folded, folded::export),
         (&to.flamegraph, folded::flamegraph),
     ]

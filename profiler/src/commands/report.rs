@@ -13,30 +13,32 @@ use crate::{
     cli::{Report, ReportFormat},
     model::{Batch, Snapshot},
     recording::{Recording, Writer},
-    report, session,
+    report, session, sinks,
 };
 
 pub fn run(args: &Report) -> Result<ExitCode> {
-    let report = match &args.file {
-        Some(path) => report::of(&Recording::open(path)?)?,
+    let recording = match &args.file {
+        Some(path) => Recording::open(path)?,
         None => live(args)?,
     };
-    match args.format {
-        ReportFormat::Text => print(&report::text(&report))?,
-        ReportFormat::Json => print(&report::json(&report)?)?,
-        ReportFormat::Lkml => print(&report::lkml(&report))?,
-    }
+    let report = || report::of(&recording);
+    print(&match args.format {
+        ReportFormat::Text => report::text(&report()?),
+        ReportFormat::Json => report::json(&report()?)?,
+        ReportFormat::Lkml => report::lkml(&report()?),
+        ReportFormat::Html => sinks::html::page(&recording)?,
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The same as of a recording, which is kept in memory.
-fn live(args: &Report) -> Result<report::Report> {
+/// A recording that is kept in memory.
+fn live(args: &Report) -> Result<Recording> {
     let mut live = session::start(&asked::probing(&args.probing)?)?;
     live.arm()?;
     let duration = args.duration.context("no --duration")?;
     let mut kept = ToMemory(Writer::in_memory(&live.session)?);
     let ended = measure(live, None, Some(duration), args.probing.interval, &mut kept)?;
-    Ok(report::of(&kept.0.into_recording(&ended.snapshot)?)?)
+    Ok(kept.0.into_recording(&ended.snapshot)?)
 }
 
 struct ToMemory(Writer);

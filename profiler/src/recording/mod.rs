@@ -14,6 +14,7 @@ mod session;
 mod write;
 
 pub use error::{Error, Result};
+pub(crate) use events::Event;
 pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
 pub use repair::{Repaired, repair};
 pub use write::{Writer, empty_tables};

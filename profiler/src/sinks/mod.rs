@@ -4,7 +4,9 @@
 pub mod csv;
 pub mod folded;
 pub mod hlog;
+pub mod html;
 pub mod json;
+pub mod perfetto;
 mod tables;
 pub mod top;
 
@@ -23,6 +25,8 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("cannot make the page: {0}")]
+    Page(serde_json::Error),
     #[error("top needs a terminal: use `report` or `record` where output is redirected")]
     NotATerminal,
     #[error("cannot use the terminal: {0}")]

@@ -7,3 +7,4 @@ mod report;
 mod support;
 mod top;
 mod totals;
+mod trace;
