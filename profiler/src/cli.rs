@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
-use crate::{commands::Trigger, loader::HookChoice, sinks::folded::By};
+use crate::{commands::Trigger, diff::Condition, loader::HookChoice, sinks::folded::By};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -28,6 +28,8 @@ pub enum Command {
     Report(Report),
     /// Everything in a recording, for other tools
     Export(Export),
+    /// Compare recordings: what changed, and how sure that is
+    Diff(Diff),
     /// Make a recording that was cut short by a crash one file again
     Repair(Repair),
     /// Run a built-in stimulus whose true answer is known
@@ -176,6 +178,27 @@ pub struct To {
 }
 
 #[derive(Args, Debug)]
+pub struct Diff {
+    /// Two recordings
+    #[arg(num_args = 0..=2, value_name = "A B", conflicts_with_all = ["a", "b"])]
+    pub files: Vec<PathBuf>,
+    /// Recordings of the one side
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub a: Vec<PathBuf>,
+    /// Recordings of the other side
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub b: Vec<PathBuf>,
+    /// Exit with 1 if this holds for certain, such as 'p99(mmap_lock_wait.read) > +10%' (may be repeated)
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<Condition>,
+    #[arg(long, default_value = "text")]
+    pub format: DiffFormat,
+    /// What is compared, and what --fail-if can ask for
+    #[arg(long)]
+    pub list_metrics: bool,
+}
+
+#[derive(Args, Debug)]
 pub struct Repair {
     /// A recording; its -wal and -shm are beside it
     pub file: PathBuf,
@@ -217,6 +240,13 @@ pub enum ReportFormat {
     Lkml,
     /// A page for a browser, all in one file
     Html,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    Text,
+    Csv,
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

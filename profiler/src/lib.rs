@@ -5,6 +5,7 @@ pub mod cli;
 pub mod collect;
 pub mod commands;
 pub mod demo;
+pub mod diff;
 pub mod doctor;
 pub mod error;
 pub mod kernel;

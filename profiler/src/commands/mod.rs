@@ -1,6 +1,7 @@
 //! One file per sub-command: from parsed arguments to an exit code.
 
 mod asked;
+mod diff;
 mod doctor;
 mod export;
 mod keep;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Record(args)) => record::run(&args),
         Some(Command::Report(args)) => report::run(&args),
         Some(Command::Export(args)) => export::run(&args),
+        Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Demo(args)) => crate::demo::run(&args.scenario),
         Some(Command::Doctor(args)) => doctor::run(&args),

@@ -83,6 +83,10 @@ impl Recording {
         &self.session
     }
 
+    pub fn path(&self) -> &FilePath {
+        &self.path
+    }
+
     /// False after a crash, or while it is being written.
     pub fn complete(&self) -> bool {
         self.complete
