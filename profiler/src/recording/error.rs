@@ -23,7 +23,7 @@ pub enum Error {
         path.display()
     )]
     Newer { path: PathBuf, found: u32 },
-    #[error("{} is a broken recording: {source}", path.display())]
+    #[error("{} is a broken recording: {}", path.display(), what(source))]
     Broken {
         path: PathBuf,
         source: rusqlite::Error,
@@ -58,4 +58,12 @@ pub enum Error {
         path.display()
     )]
     StillOpen { path: PathBuf },
+}
+
+/// Without the query, which is ours, and has several lines.
+fn what(source: &rusqlite::Error) -> String {
+    match source {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    }
 }

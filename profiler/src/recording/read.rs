@@ -254,6 +254,13 @@ fn load(path: &FilePath, schema: u32) -> rusqlite::Result<Recording> {
     let sql = Connection::open_with_flags(path, flags)?;
     sql.busy_timeout(std::time::Duration::from_secs(2))?;
     sql.pragma_update(None, "trusted_schema", false)?;
+    // rusqlite takes it for granted that the names of columns are UTF-8, and panics if they are not.
+    each(
+        &sql,
+        "SELECT sql FROM sqlite_schema LIMIT ?, ?",
+        (0, -1),
+        |row| row.get::<_, Option<String>>(0).map(drop),
+    )?;
     if schema < SCHEMA {
         sql.execute_batch(older::VIEWS)?;
     }
