@@ -60,10 +60,13 @@ pub enum Error {
     StillOpen { path: PathBuf },
 }
 
-/// Without the query, which is ours, and has several lines.
+/// Without the query, which is ours and has several lines; what SQLite quotes from the file may have
+/// anything in it, escape sequences for the terminal too.
 fn what(source: &rusqlite::Error) -> String {
-    match source {
+    let text = match source {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         other => other.to_string(),
-    }
+    };
+    let visible = text.replace(char::is_control, " ");
+    visible.split_whitespace().collect::<Vec<_>>().join(" ")
 }
