@@ -23,7 +23,7 @@ pub enum Error {
         path.display()
     )]
     Newer { path: PathBuf, found: u32 },
-    #[error("{} is a broken recording: {source}", path.display())]
+    #[error("{} is a broken recording: {}", path.display(), what(source))]
     Broken {
         path: PathBuf,
         source: rusqlite::Error,
@@ -58,4 +58,15 @@ pub enum Error {
         path.display()
     )]
     StillOpen { path: PathBuf },
+}
+
+/// Without the query, which is ours and has several lines; what SQLite quotes from the file may have
+/// anything in it, escape sequences for the terminal too.
+fn what(source: &rusqlite::Error) -> String {
+    let text = match source {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    };
+    let visible = text.replace(char::is_control, " ");
+    visible.split_whitespace().collect::<Vec<_>>().join(" ")
 }

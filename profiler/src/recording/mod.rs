@@ -51,6 +51,22 @@ fn head(path: &std::path::Path) -> std::io::Result<Head> {
     })
 }
 
+/// By its header: whether it can be read is another question.
+pub fn is_one(path: &std::path::Path) -> bool {
+    matches!(head(path), Ok(Head::Recording { .. }))
+}
+
+/// The recording, and what a crash or a reader left beside it.
+pub fn delete(path: &std::path::Path) -> std::io::Result<()> {
+    for file in companions(path) {
+        match std::fs::remove_file(file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    std::fs::remove_file(path)
+}
+
 /// FILE-wal and FILE-shm: there while a recording is being written, and after a crash.
 fn companions(path: &std::path::Path) -> [std::path::PathBuf; 2] {
     ["-wal", "-shm"].map(|suffix| {

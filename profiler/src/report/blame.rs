@@ -112,6 +112,9 @@ pub struct Analysis {
     pub stacks: Option<Stacks>,
 }
 
+/// Waits are a chain from this depth on.
+const CHAIN: u32 = 3;
+
 /// Of a recording: one pass over each of its tables of single events.
 pub(super) fn of(
     recording: &Recording,
@@ -123,8 +126,10 @@ pub(super) fn of(
     let mut vma_write = vma_write(counts, knows);
     let mut inversions = Inversions::default();
     let mut roots = Vec::new();
-    for wait in recording.waits() {
+    let mut depth = 0;
+    for wait in recording.telling_waits() {
         let wait = wait?;
+        depth = depth.max(wait.blame.depth);
         if wait.mode == Mode::VmaWrite {
             blocked(&mut vma_write, &wait);
         }
@@ -152,7 +157,12 @@ pub(super) fn of(
     }
     Ok(Analysis {
         vma_write: knows.vma_write.then_some(vma_write),
-        chains: knows.wait.then(|| chains(recording)).transpose()?,
+        chains: match depth {
+            _ if !knows.wait => None,
+            // To add them up takes longer than all the rest: not for nothing.
+            0..CHAIN => Some(Chains::default()),
+            _ => Some(chains(recording)?),
+        },
         inversions: knows.wait.then_some(inversions),
         windows: knows.windows.then_some(windows),
         conflicts: knows.what_if.then_some(conflicts),

@@ -1,6 +1,7 @@
 //! Recordings, reports, exports and screens, fed by hand: no kernel needed.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod broken;
 mod csv;
 mod recording;
 mod report;

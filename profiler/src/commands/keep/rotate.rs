@@ -1,7 +1,7 @@
 //! `record --max-size`, `--max-age`: a row of recordings, of which the oldest go. Each is a whole one,
 //! with its own totals.
 
-use std::{fs, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
@@ -9,7 +9,7 @@ use super::{Keep, Numbered, Recorder, Written};
 use crate::{
     cli::Record,
     model::{Batch, Session, Snapshot},
-    recording::Writer,
+    recording::{self, Error, Writer},
     user,
 };
 
@@ -24,6 +24,8 @@ pub struct Rotating {
     /// When the present one began, since arming.
     began_ns: u64,
     deleted: usize,
+    /// Finished, but left as three files.
+    unfolded: usize,
 }
 
 impl Rotating {
@@ -40,26 +42,36 @@ impl Rotating {
             keep: args.keep,
             began_ns: 0,
             deleted: 0,
+            unfolded: 0,
         })
     }
 
     fn turn(&mut self, now: &Snapshot) -> Result<()> {
         let number = self.names.next;
         let next = Writer::create_part(&self.names.take(), &self.session, now)?;
-        std::mem::replace(&mut self.writer, next).finish(now)?;
+        match std::mem::replace(&mut self.writer, next).finish(now) {
+            // It is whole, but for the fold: who reads it must not end the recording.
+            Err(Error::StillOpen { .. }) => self.unfolded += 1,
+            done => done?,
+        }
         user::give(&self.names.path(self.number))?;
         (self.number, self.began_ns) = (number, now.duration_ns);
         self.delete_oldest()
     }
 
     fn delete_oldest(&mut self) -> Result<()> {
-        let numbers = self.names.numbers()?;
-        for number in &numbers[..numbers.len().saturating_sub(self.keep)] {
-            let path = self.names.path(*number);
-            fs::remove_file(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+        let files = Self::files(&self.names)?;
+        for path in &files[..files.len().saturating_sub(self.keep)] {
+            recording::delete(path).with_context(|| format!("cannot delete {}", path.display()))?;
             self.deleted += 1;
         }
         Ok(())
+    }
+
+    /// Other files may have such names, too: they are neither counted nor deleted.
+    fn files(names: &Numbered) -> Result<Vec<PathBuf>> {
+        let paths = names.numbers()?.into_iter().map(|n| names.path(n));
+        Ok(paths.filter(|path| recording::is_one(path)).collect())
     }
 }
 
@@ -82,14 +94,20 @@ impl Recorder for Rotating {
     fn finish(self: Box<Self>, now: &Snapshot) -> Result<Written> {
         self.writer.finish(now)?;
         user::give(&self.names.path(self.number))?;
-        let files = self.names.numbers()?.into_iter();
+        let files = Self::files(&self.names)?;
+        let unfolded = match self.unfolded {
+            0 => String::new(),
+            n => format!("; {n} were being read and need `vmascope repair`"),
+        };
         let deleted = match self.deleted {
             0 => String::new(),
             n => format!("; {n} older ones were deleted (--keep {})", self.keep),
         };
-        let files: Vec<_> = files.map(|number| self.names.path(number)).collect();
         Ok(Written {
-            note: Some(format!("{} recordings{deleted}; the latest:", files.len())),
+            note: Some(format!(
+                "{} recordings{deleted}{unfolded}; the latest:",
+                files.len()
+            )),
             files,
         })
     }
