@@ -265,7 +265,10 @@ fn a_pause_holds_the_events_too() {
     app.on_events([batch()]);
     assert_eq!(screen(&app, 80, 24), held);
     key(&mut app, KeyCode::Char(' '));
-    assert_ne!(screen(&app, 80, 24), held);
+    let seen = screen(&app, 80, 24);
+    assert!(seen.contains("page_mkwrite"), "{seen}");
+    key(&mut app, KeyCode::Char('c'));
+    assert!(!screen(&app, 80, 24).contains("page_mkwrite"));
 }
 
 /// A slow link gets only the cells that changed.

@@ -200,6 +200,12 @@ impl App {
                 self.sort = self.sort.next();
                 Action::Redraw
             }
+            KeyCode::Char('c') => {
+                self.events.clear();
+                self.held = self.paused.then(|| Box::new(self.events.clone()));
+                self.policies = Named(Vec::new());
+                self.scroll_to(0)
+            }
             KeyCode::Char('r') => {
                 self.reverse = !self.reverse;
                 Action::Redraw

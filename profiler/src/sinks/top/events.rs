@@ -61,6 +61,11 @@ impl Events {
         }
     }
 
+    /// What was seen is forgotten; what comes is folded as before.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.exact);
+    }
+
     pub fn fold(&mut self, batch: Batch) {
         for fault in &batch.faults {
             if fault.retry.is_some() {

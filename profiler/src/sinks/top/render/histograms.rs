@@ -74,6 +74,8 @@ fn row(app: &App, name: &str, hist: &Hist, width: usize) -> Line<'static> {
         }
     };
     let bars = app.look.bars(buckets.iter().map(bar), BUCKETS);
+    let empty = |(c, n): (char, &u64)| if *n == 0 { ' ' } else { c };
+    let bars: String = bars.chars().zip(&buckets).map(empty).collect();
     let quantile = |q| hist.quantile(q).map_or("-".into(), time);
     let figures = format!(
         "  {:>8}  {:>8}  {:>8}",

@@ -18,11 +18,13 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
         return super::text(&format!("waits cannot be seen here: {why}"), width);
     }
     // The holder's column has what the others leave.
-    let rest = width.saturating_sub(9 + 2 + 22 + 2 + 11 + 2 + 9 + 2);
+    let wide = width >= 100;
+    let who = if wide { 26 } else { 15 };
+    let rest = width.saturating_sub(9 + 2 + who + 2 + 10 + 2 + 9 + 2);
     let row = |wait: &str, waiter: &str, lock: &str, op: &str, holder: &str| {
         format!(
-            "{wait:>9}  {}  {lock:<11}  {}  {}",
-            part(waiter, 22),
+            "{wait:>9}  {}  {lock:<10}  {}  {}",
+            part(waiter, who),
             part(op, 9),
             part(holder, rest)
         )
@@ -30,13 +32,13 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
     let head = row("WAITED", "WAITER", "LOCK", "FOR", "HELD BY");
     let mut lines = vec![Line::styled(head, look.head())];
     for w in &app.events().worst {
-        let waiter = format!("{} ({})", clean(&w.comm), w.tid);
+        let waiter = name(&w.comm, w.tid, wide);
         let text = row(
             &time(w.duration_ns()),
             &waiter,
             lock(w),
             w.op.name(),
-            &by(w),
+            &by(w, wide),
         );
         let inverted = w.blame.inversion;
         let style = if inverted {
@@ -61,11 +63,20 @@ pub fn lock(wait: &WaitEvent) -> &'static str {
     }
 }
 
-fn by(wait: &WaitEvent) -> String {
+/// Numbers of threads where there is room.
+fn name(comm: &str, tid: u32, wide: bool) -> String {
+    if wide {
+        format!("{} ({tid})", clean(comm))
+    } else {
+        clean(comm)
+    }
+}
+
+fn by(wait: &WaitEvent, wide: bool) -> String {
     match &wait.holder {
         None => "-".into(),
         Some(h) if h.tid == 0 => "readers".into(),
-        Some(h) => format!("{}{}", holder(h), doing(h)),
+        Some(h) => format!("{}{}", name(&h.comm, h.tid, wide), doing(h)),
     }
 }
 
