@@ -20,10 +20,10 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
     // The holder's column has what the others leave.
     let wide = width >= 100;
     let who = if wide { 26 } else { 15 };
-    let rest = width.saturating_sub(9 + 2 + who + 2 + 10 + 2 + 9 + 2);
+    let rest = width.saturating_sub(8 + 2 + who + 2 + 10 + 2 + 9 + 2);
     let row = |wait: &str, waiter: &str, lock: &str, op: &str, holder: &str| {
         format!(
-            "{wait:>9}  {}  {lock:<10}  {}  {}",
+            "{wait:>8}  {}  {lock:<10}  {}  {}",
             part(waiter, who),
             part(op, 9),
             part(holder, rest)
@@ -76,7 +76,7 @@ fn by(wait: &WaitEvent, wide: bool) -> String {
     match &wait.holder {
         None => "-".into(),
         Some(h) if h.tid == 0 => "readers".into(),
-        Some(h) => format!("{}{}", name(&h.comm, h.tid, wide), doing(h)),
+        Some(h) => format!("{}{}", name(&h.comm, h.tid, wide), what(h, wide)),
     }
 }
 
@@ -84,6 +84,14 @@ pub fn holder(h: &HolderInfo) -> String {
     match h.tid {
         0 => "readers".into(),
         tid => format!("{} ({tid})", clean(&h.comm)),
+    }
+}
+
+/// The more telling of the two where there is room for one.
+fn what(h: &HolderInfo, wide: bool) -> String {
+    match h.doing {
+        Some(Doing::Held(wait)) if !wide => format!(", {}", wait.name()),
+        _ => doing(h),
     }
 }
 
