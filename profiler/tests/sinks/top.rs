@@ -311,3 +311,16 @@ impl std::io::Write for Sent {
         Ok(())
     }
 }
+
+#[test]
+fn without_a_terminal_it_says_what_to_use() {
+    for args in [&["top"][..], &["top", "no-such.db"]] {
+        let mut top = std::process::Command::new(env!("CARGO_BIN_EXE_vmascope"));
+        let out = top.args(args).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(out.stdout.is_empty());
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("needs a terminal") && said.contains("vmascope record"));
+    }
+}
