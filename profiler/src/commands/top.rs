@@ -38,10 +38,10 @@ fn live(args: &Top) -> Result<()> {
     live.arm()?;
     let session = live.session.clone();
     let interval = args.probing.interval;
-    let (snapshots, pictures) = channel();
+    let (updates, pictures) = channel();
     let poller = std::thread::Builder::new()
         .name("vmascope-poll".into())
-        .spawn(move || poll(live, interval, |s| snapshots.send(Arc::new(s)).is_ok()))
+        .spawn(move || poll(live, interval, |update| updates.send(update).is_ok()))
         .context("cannot start a thread")?;
     top::run(pictures, &session)?;
     // The receiver is gone, so the poller ends at its next picture; its error ended the screen.
@@ -54,17 +54,22 @@ fn live(args: &Top) -> Result<()> {
     Ok(())
 }
 
-/// Until nobody looks any more. Single events are not shown yet, but the ring is kept empty.
+/// Until nobody looks any more.
 fn poll(
     mut live: Live,
     interval: Duration,
-    show: impl Fn(crate::model::Snapshot) -> bool,
+    show: impl Fn(top::Update) -> bool,
 ) -> Result<(), SessionError> {
     let mut wait = interval.min(SOON);
-    while show(live.snapshot()?) {
+    loop {
+        let update = top::Update {
+            snapshot: Arc::new(live.snapshot()?),
+            events: live.events(),
+        };
+        if !show(update) {
+            return Ok(());
+        }
         std::thread::sleep(wait);
-        live.events();
         wait = interval;
     }
-    Ok(())
 }

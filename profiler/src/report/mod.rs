@@ -12,7 +12,7 @@ mod table;
 mod text;
 pub mod units;
 mod verdict;
-mod what_if;
+pub mod what_if;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 

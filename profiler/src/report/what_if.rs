@@ -44,7 +44,7 @@ pub struct Policy {
 }
 
 /// What a recording holds of it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Evidence {
     pub windows: Vec<WindowEvent>,
     /// Of one kind: by the VMAs that were locked, or by the ranges of system calls.
@@ -62,7 +62,7 @@ pub struct Retried {
 }
 
 /// Faults that waited with their lock as kernels do today, and who waited for them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Held {
     pub faults: u64,
     /// VMA writers, and those behind them.
@@ -71,7 +71,7 @@ pub struct Held {
     pub tried_io: Charged,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Charged {
     pub waits: Vec<u64>,
     pub amplified_ns: u64,
@@ -120,6 +120,11 @@ impl Evidence {
 const LOWER: &str = "faults on the VMAs a blocked writer has locked are not recorded: amplified time is a lower bound";
 
 pub fn policies(evidence: &Evidence) -> Named<Policy> {
+    policies_with(evidence, evidence.held.faults)
+}
+
+/// With the number of faults that waited with their lock counted elsewhere.
+pub fn policies_with(evidence: &Evidence, held_faults: u64) -> Named<Policy> {
     let all = |_: &WindowEvent| true;
     let uptodate = |w: &WindowEvent| {
         matches!(
@@ -139,7 +144,7 @@ pub fn policies(evidence: &Evidence) -> Named<Policy> {
     retry_vma.bound = "estimate";
     retry_vma.assumption = "the VMA lock can be had again; writers that waited for the I/O of a second attempt still do, now for the VMA";
     let mut held_today = Policy {
-        count: evidence.held.faults,
+        count: held_faults,
         bound: "measured",
         assumption: "faults that wait with their lock today, and the writers of that VMA that waited for them",
         ..Policy::default()

@@ -1,12 +1,19 @@
 //! The screens of `top` at several sizes, and what keys and snapshots do to its state.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use ratatui::{Terminal, backend::TestBackend, style::Color};
+use std::{cell::RefCell, rc::Rc};
 
-use crate::support::{busy, contended, expect, extreme, idle, locked_down, session};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::{
+    Terminal, TerminalOptions, Viewport,
+    backend::{CrosstermBackend, TestBackend},
+    layout::Rect,
+    style::Color,
+};
+
+use crate::support::{batch, busy, contended, expect, extreme, idle, locked_down, session};
 use vmascope::{
     model::{Session, Snapshot},
-    sinks::top::{Action, App, Look, Sort, State, draw},
+    sinks::top::{Action, App, Look, Sort, State, View, draw},
 };
 
 const PLAIN: Look = Look {
@@ -198,4 +205,122 @@ fn a_loss_is_red_and_colours_can_be_switched_off() {
     };
     assert!(colors(RICH).contains(&Color::Red));
     assert_eq!(colors(PLAIN), [Color::Reset].into());
+}
+
+/// Every view of one state, at one size after the other.
+fn views(name: &str, app: &mut App) {
+    for view in View::ALL {
+        let n = char::from(b'1' + view as u8);
+        assert_eq!(key(app, KeyCode::Char(n)), Action::Redraw);
+        assert_eq!(app.view(), view);
+        let mut out = String::new();
+        for (width, height) in [(60, 20), (80, 24), (160, 50)] {
+            out.push_str(&format!(
+                "== {width}x{height}\n{}",
+                screen(app, width, height)
+            ));
+        }
+        let view = view.name().to_lowercase();
+        expect(&format!("top-view-{view}-{name}.txt"), &out);
+    }
+}
+
+#[test]
+fn views_of_nothing_and_of_much() {
+    views("empty", &mut App::new(session(), PLAIN));
+    let mut normal = App::new(session(), RICH);
+    normal.on_events([batch()]);
+    for snapshot in while_busy() {
+        assert!(normal.on_snapshot(&snapshot));
+    }
+    views("normal", &mut normal);
+    let mut much = App::new(session(), PLAIN);
+    much.on_events((0..300).map(|_| batch()));
+    assert!(much.on_snapshot(&extreme()));
+    views("extreme", &mut much);
+}
+
+#[test]
+fn views_follow_each_other_and_scroll_to_their_end() {
+    let mut app = app(session(), PLAIN, &[busy(1)]);
+    for view in View::ALL.iter().skip(1).chain([&View::Overview]) {
+        key(&mut app, KeyCode::Tab);
+        assert_eq!(app.view(), *view);
+    }
+    key(&mut app, KeyCode::BackTab);
+    assert_eq!(app.view(), View::Doctor);
+    for _ in 0..100 {
+        key(&mut app, KeyCode::PageDown);
+    }
+    let last = session().signals.last().unwrap().name.clone();
+    assert!(screen(&app, 60, 12).contains(&last));
+}
+
+#[test]
+fn a_pause_holds_the_events_too() {
+    let mut app = app(session(), PLAIN, &[busy(1)]);
+    key(&mut app, KeyCode::Char('3'));
+    key(&mut app, KeyCode::Char(' '));
+    let held = screen(&app, 80, 24);
+    app.on_events([batch()]);
+    assert_eq!(screen(&app, 80, 24), held);
+    key(&mut app, KeyCode::Char(' '));
+    let seen = screen(&app, 80, 24);
+    assert!(seen.contains("page_mkwrite"), "{seen}");
+    key(&mut app, KeyCode::Char('c'));
+    assert!(!screen(&app, 80, 24).contains("page_mkwrite"));
+}
+
+/// A slow link gets only the cells that changed.
+#[test]
+fn a_steady_frame_is_small() {
+    let sent = Sent::default();
+    let backend = CrosstermBackend::new(sent.clone());
+    let size = Viewport::Fixed(Rect::new(0, 0, 80, 24));
+    let mut terminal = Terminal::with_options(backend, TerminalOptions { viewport: size }).unwrap();
+    let mut app = App::new(session(), RICH);
+    app.on_events([batch()]);
+    let seconds = while_busy();
+    let (warm, steady) = seconds.split_at(5);
+    for view in View::ALL {
+        key(&mut app, KeyCode::Char(char::from(b'1' + view as u8)));
+        for snapshot in warm {
+            app.on_snapshot(snapshot);
+            terminal.draw(|frame| draw(frame, &app)).unwrap();
+        }
+        for snapshot in steady {
+            sent.0.borrow_mut().clear();
+            app.on_snapshot(snapshot);
+            terminal.draw(|frame| draw(frame, &app)).unwrap();
+            let bytes = sent.0.borrow().len();
+            assert!(bytes <= 4096, "{}: {bytes} bytes", view.name());
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Sent(Rc<RefCell<Vec<u8>>>);
+
+impl std::io::Write for Sent {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use() {
+    for args in [&["top"][..], &["top", "no-such.db"]] {
+        let mut top = std::process::Command::new(env!("CARGO_BIN_EXE_vmascope"));
+        let out = top.args(args).output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(out.stdout.is_empty());
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains("needs a terminal") && said.contains("vmascope record"));
+    }
 }

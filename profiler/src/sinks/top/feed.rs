@@ -1,6 +1,7 @@
 //! Where snapshots come from: a running session, or a recording played at its own speed.
 
 use std::{
+    iter::Peekable,
     sync::{
         Arc,
         mpsc::{Receiver, TryRecvError},
@@ -9,13 +10,19 @@ use std::{
 };
 
 use crate::{
-    model::Snapshot,
-    recording::{self, Intervals},
+    model::{ArrivalEvent, Batch, ConflictEvent, FaultEvent, Snapshot, WaitEvent, WindowEvent},
+    recording::{self, Events, Intervals, Recording},
 };
 
+/// A picture, and the single events since the one before.
+pub struct Update {
+    pub snapshot: Arc<Snapshot>,
+    pub events: Vec<Batch>,
+}
+
 pub enum Feed<'a> {
-    Live(Receiver<Arc<Snapshot>>),
-    Recorded(Box<Playback<Intervals<'a>>>),
+    Live(Receiver<Update>),
+    Recorded(Box<Playback<Intervals<'a>>>, Box<RecordedEvents<'a>>),
 }
 
 #[derive(Debug, PartialEq)]
@@ -27,24 +34,83 @@ pub enum Next {
 
 impl Feed<'_> {
     /// The latest that is due; `passed` since the last call.
-    pub fn next(&mut self, passed: Duration, paused: bool) -> recording::Result<Next> {
+    /// Events go to `events`, every one.
+    pub fn next(
+        &mut self,
+        passed: Duration,
+        paused: bool,
+        events: &mut Vec<Batch>,
+    ) -> recording::Result<Next> {
         match self {
-            Feed::Live(snapshots) => Ok(latest(snapshots)),
-            Feed::Recorded(_) if paused => Ok(Next::Nothing),
-            Feed::Recorded(playback) => playback.advance(passed),
+            Feed::Live(updates) => Ok(latest(updates, events)),
+            Feed::Recorded(..) if paused => Ok(Next::Nothing),
+            Feed::Recorded(playback, recorded) => {
+                let next = playback.advance(passed)?;
+                if let Next::Snapshot(snapshot) = &next {
+                    events.push(recorded.until(snapshot.at_ns)?);
+                }
+                Ok(next)
+            }
         }
     }
 }
 
-fn latest(snapshots: &Receiver<Arc<Snapshot>>) -> Next {
+fn latest(updates: &Receiver<Update>, events: &mut Vec<Batch>) -> Next {
     let mut latest = Next::Nothing;
     loop {
-        match snapshots.try_recv() {
-            Ok(snapshot) => latest = Next::Snapshot(snapshot),
+        match updates.try_recv() {
+            Ok(update) => {
+                latest = Next::Snapshot(update.snapshot);
+                events.extend(update.events);
+            }
             Err(TryRecvError::Disconnected) if latest == Next::Nothing => return Next::End,
             Err(_) => return latest,
         }
     }
+}
+
+/// The single events of a recording, in the order they were written.
+pub struct RecordedEvents<'a> {
+    waits: Peekable<Events<'a, WaitEvent>>,
+    faults: Peekable<Events<'a, FaultEvent>>,
+    windows: Peekable<Events<'a, WindowEvent>>,
+    arrivals: Peekable<Events<'a, ArrivalEvent>>,
+    conflicts: Peekable<Events<'a, ConflictEvent>>,
+}
+
+impl<'a> RecordedEvents<'a> {
+    pub fn of(recording: &'a Recording) -> Self {
+        Self {
+            waits: recording.waits().peekable(),
+            faults: recording.faults().peekable(),
+            windows: recording.windows().peekable(),
+            arrivals: recording.arrivals().peekable(),
+            conflicts: recording.conflicts().peekable(),
+        }
+    }
+
+    fn until(&mut self, at_ns: u64) -> recording::Result<Batch> {
+        Ok(Batch {
+            waits: due(&mut self.waits, |e| e.end_ns <= at_ns)?,
+            faults: due(&mut self.faults, |e| e.end_ns <= at_ns)?,
+            windows: due(&mut self.windows, |e| e.close_ns <= at_ns)?,
+            arrivals: due(&mut self.arrivals, |e| e.at_ns <= at_ns)?,
+            conflicts: due(&mut self.conflicts, |e| e.at_ns <= at_ns)?,
+            ..Batch::default()
+        })
+    }
+}
+
+fn due<T, I>(events: &mut Peekable<I>, is_due: impl Fn(&T) -> bool) -> recording::Result<Vec<T>>
+where
+    I: Iterator<Item = recording::Result<T>>,
+{
+    let mut out = Vec::new();
+    // An error is due at once.
+    while let Some(next) = events.next_if(|e| e.as_ref().ok().is_none_or(&is_due)) {
+        out.push(next?);
+    }
+    Ok(out)
 }
 
 /// Gives out snapshots when as much time has passed as had when they were taken.
@@ -98,6 +164,13 @@ mod tests {
         }
     }
 
+    fn update(seconds: u64) -> Update {
+        Update {
+            snapshot: Arc::new(at(seconds)),
+            events: Vec::new(),
+        }
+    }
+
     #[test]
     fn a_recording_plays_at_its_own_speed() {
         let mut p = Playback::new([1, 2, 3, 4].into_iter().map(|s| Ok(at(s))));
@@ -114,10 +187,10 @@ mod tests {
     fn live_the_latest_wins_and_the_last_is_shown() {
         let (tx, rx) = channel();
         let mut feed = Feed::Live(rx);
-        let mut next = || feed.next(Duration::ZERO, true).unwrap();
+        let mut next = || feed.next(Duration::ZERO, true, &mut Vec::new()).unwrap();
         assert_eq!(next(), Next::Nothing);
-        tx.send(Arc::new(at(1))).unwrap();
-        tx.send(Arc::new(at(2))).unwrap();
+        tx.send(update(1)).unwrap();
+        tx.send(update(2)).unwrap();
         drop(tx);
         assert_eq!(next(), Next::Snapshot(Arc::new(at(2))));
         assert_eq!(next(), Next::End);

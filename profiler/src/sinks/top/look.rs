@@ -75,8 +75,12 @@ impl Look {
         format!("{bars:>width$}")
     }
 
-    pub fn sorted(self) -> &'static str {
-        if self.unicode { "▾" } else { "*" }
+    pub fn sorted(self, reverse: bool) -> &'static str {
+        match (self.unicode, reverse) {
+            (true, false) => "▾",
+            (true, true) => "▴",
+            (false, _) => "*",
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! counts, and keys. Out: a terminal, left as it was found.
 
 mod app;
+mod events;
 mod feed;
 mod look;
 mod rates;
@@ -20,25 +21,22 @@ use std::{
 use crossterm::event::{self, Event};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use app::{Action, App, Sort, State};
-pub use feed::Playback;
+pub use app::{Action, App, Sort, State, View};
+pub use feed::{Playback, Update};
 pub use look::Look;
 pub use render::draw;
 
 use super::{Error, Result};
-use crate::{
-    model::{Session, Snapshot},
-    recording::Recording,
-};
-use feed::{Feed, Next};
+use crate::{model::Session, recording::Recording};
+use feed::{Feed, Next, RecordedEvents};
 
 /// How long a key may wait for its answer.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Shows snapshots as they come, until `q`, a signal, or the end of the sender.
-pub fn run(snapshots: Receiver<Arc<Snapshot>>, session: &Session) -> Result<()> {
+pub fn run(updates: Receiver<Update>, session: &Session) -> Result<()> {
     let app = App::new(session.clone(), Look::of_environment());
-    show(app, Feed::Live(snapshots))
+    show(app, Feed::Live(updates))
 }
 
 /// Plays a recording at its own speed, then stays at its end until `q`.
@@ -47,7 +45,10 @@ pub fn play(recording: &Recording) -> Result<()> {
     app.playing();
     show(
         app,
-        Feed::Recorded(Box::new(Playback::new(recording.intervals()))),
+        Feed::Recorded(
+            Box::new(Playback::new(recording.intervals())),
+            Box::new(RecordedEvents::of(recording)),
+        ),
     )
 }
 
@@ -73,7 +74,10 @@ fn show(mut app: App, mut feed: Feed<'_>) -> Result<()> {
             }
         }
         let now = Instant::now();
-        match feed.next(now - then, app.paused())? {
+        let mut events = Vec::new();
+        let next = feed.next(now - then, app.paused(), &mut events)?;
+        app.on_events(events);
+        match next {
             Next::Nothing => {}
             Next::Snapshot(snapshot) => dirty |= app.on_snapshot(&snapshot),
             Next::End if app.state() == State::Playing => {

@@ -86,6 +86,11 @@ fn seconds(now_ns: u64, then_ns: u64) -> f64 {
 }
 
 impl Rates {
+    /// All that was counted until now.
+    pub fn last(&self) -> &Snapshot {
+        &self.last
+    }
+
     pub fn advance(&mut self, now: &Snapshot) {
         let then = std::mem::replace(&mut self.last, now.clone());
         let s = seconds(now.duration_ns, then.duration_ns);

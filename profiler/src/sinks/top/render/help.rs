@@ -11,7 +11,9 @@ use crate::sinks::top::app::App;
 
 const TEXT: &[&str] = &[
     "q, Ctrl-C  quit          space  pause",
-    "s          sort column   ?      this help",
+    "Tab 1-7    view          j k    scroll",
+    "s r        sort, reverse c      forget events",
+    "?          this help",
     "",
     "vma_lock   fault done under its VMA's lock",
     "fallback   no VMA lock was had: under mmap_lock",

@@ -1,8 +1,13 @@
 //! Drawing: the state onto a frame and nothing else, so that tests can look at every screen.
 
+mod chains;
 mod columns;
+mod doctor;
 mod help;
+mod histograms;
 mod tables;
+mod waits;
+mod what_if;
 
 use ratatui::{
     Frame,
@@ -10,7 +15,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::app::{App, State};
+use super::app::{App, State, View};
 use crate::report::units::{bytes, clean, count, percent, time, wrap};
 
 const KEYS: &[&str] = &[
@@ -30,20 +35,15 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
         ..area
     };
     let width = usize::from(inner.width);
-    let mut lines = vec![title(app, width)];
-    lines.extend(verdict(app, width, area.height));
-    lines.push(Line::default());
-    lines.extend(tables::faults(app, width));
-    lines.push(Line::default());
-    lines.extend(tables::locks(app, width));
-    lines.push(Line::default());
     // The last line is the footer's; what does not fit above it is cut.
     let room = usize::from(inner.height).saturating_sub(1);
-    lines.extend(tables::processes(
-        app,
-        width,
-        room.saturating_sub(lines.len()),
-    ));
+    let mut lines = vec![title(app, width), tabs(app, width)];
+    if app.view == View::Overview {
+        lines.extend(verdict(app, width, area.height));
+    }
+    lines.push(Line::default());
+    let left = room.saturating_sub(lines.len());
+    lines.extend(body(app, width, left));
     lines.truncate(room);
     let buffer = frame.buffer_mut();
     for (line, y) in lines.iter().zip(inner.y..) {
@@ -56,6 +56,65 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
     if app.help {
         help::draw(frame, app);
     }
+}
+
+fn body(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
+    let mut lines = match app.view {
+        View::Overview => {
+            let mut lines = tables::faults(app, width);
+            lines.push(Line::default());
+            lines.extend(tables::locks(app, width));
+            lines.push(Line::default());
+            let left = height.saturating_sub(lines.len());
+            lines.extend(tables::processes(app, width, left));
+            return lines;
+        }
+        View::Processes => tables::processes(app, width, usize::MAX),
+        View::Waits => waits::draw(app, width),
+        View::Chains => chains::draw(app),
+        View::Histograms => histograms::draw(app, width),
+        View::WhatIf => what_if::draw(app, width),
+        View::Doctor => doctor::draw(app, width),
+    };
+    // Scrolling ends where the last line is at the foot; a table's head stays.
+    let fixed = usize::from(matches!(app.view, View::Processes | View::Waits));
+    let beyond = lines.len().saturating_sub(height);
+    let skipped = app.scroll.min(beyond);
+    lines.drain(fixed.min(lines.len())..(fixed + skipped).min(lines.len()));
+    lines
+}
+
+/// All views by name, or only the one that is shown.
+fn tabs(app: &App, width: usize) -> Line<'static> {
+    let all: usize = View::ALL.iter().map(|v| v.name().len() + 4).sum();
+    let mut spans = Vec::new();
+    for (i, view) in View::ALL.iter().enumerate() {
+        let shown = *view == app.view;
+        let style = if shown {
+            app.look.head()
+        } else {
+            app.look.dim()
+        };
+        let name = if shown || all <= width + 2 {
+            view.name()
+        } else {
+            ""
+        };
+        let text = format!("{} {name}", i + 1);
+        spans.push(Span::styled(format!("{}  ", text.trim_end()), style));
+    }
+    Line::from(spans)
+}
+
+/// As wide as a column: cut, or filled with blanks.
+fn part(text: &str, width: usize) -> String {
+    let cut: String = text.chars().take(width).collect();
+    format!("{cut:<width$}")
+}
+
+fn text(text: &str, width: usize) -> Vec<Line<'static>> {
+    let wrapped = wrap(text, width, "");
+    wrapped.lines().map(|l| Line::from(l.to_owned())).collect()
 }
 
 fn title(app: &App, width: usize) -> Line<'static> {

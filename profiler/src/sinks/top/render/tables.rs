@@ -162,7 +162,7 @@ pub fn processes(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
     let rows: Vec<_> = shown.iter().take(height - 1).map(row).collect();
     let head = |sort: Sort, text: &str, width, spare| {
         let mark = if app.sort == sort {
-            app.look.sorted()
+            app.look.sorted(app.reverse)
         } else {
             ""
         };
