@@ -28,7 +28,8 @@ pub fn answers(r: &Report) -> Vec<Answer> {
         answer("How long is the I/O under a fault, by priority?", q9(r)),
         answer(
             "Did a kernel change help?",
-            "One recording cannot tell: record before and after, and compare their tables.".into(),
+            "One recording cannot tell: record before and after, and let `vmascope diff` compare them."
+                .into(),
         ),
     ]
 }

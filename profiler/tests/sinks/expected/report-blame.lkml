@@ -66,7 +66,7 @@ Q8   Which operation is the writer?
 Q9   How long is the I/O under a fault, by priority?
      normal 200: p50 3.97 ms, p99 3.97 ms, max 4.00 ms.
 Q10  Did a kernel change help?
-     One recording cannot tell: record before and after, and compare their
-     tables.
+     One recording cannot tell: record before and after, and let `vmascope diff`
+     compare them.
 
 LOSSES               none

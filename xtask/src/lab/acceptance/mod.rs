@@ -14,6 +14,7 @@ mod majors;
 mod queue;
 mod reader;
 mod rungs;
+mod stacks;
 mod storm;
 mod stress;
 mod swap;
@@ -61,6 +62,7 @@ pub const ALL: &[Test] = &[
     conflict::CONFLICT_ALL,
     conflict::FORK,
     reader::READER,
+    stacks::STACKS,
     stress::STRESS,
     stress::STRESS_MINUTE,
 ];

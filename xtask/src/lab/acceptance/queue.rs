@@ -33,27 +33,32 @@ impl Run {
 
     /// Record, report, export.
     pub fn steps(&self, min_us: &str, limit: u64, scenario: &[&str]) -> Vec<Step> {
+        self.recorded_with(&[], min_us, limit, scenario)
+    }
+
+    /// The same, with more options.
+    pub fn recorded_with(
+        &self,
+        options: &[&str],
+        min_us: &str,
+        limit: u64,
+        scenario: &[&str],
+    ) -> Vec<Step> {
         let (file, folder) = (
             format!("/out/{}.db", self.place()),
             format!("/out/{}", self.place()),
         );
-        let record = [
-            "vmascope",
-            "record",
-            "--mmap-lock",
-            "all",
-            "--min-us",
-            min_us,
-            "-o",
-            &file,
-            "--",
-            "vmascope",
-            "demo",
-        ];
+        let mut record = vec!["vmascope", "record", "--mmap-lock", "all"];
+        record.extend(options);
+        record.extend(["--min-us", min_us, "-o", &file, "--", "vmascope", "demo"]);
         let report = ["vmascope", "report", &file, "--format", "json"];
         let export = ["vmascope", "export", &file, "--csv", &folder];
         vec![
-            Step::new(&self.step("record"), limit, &[&record, scenario].concat()),
+            Step::new(
+                &self.step("record"),
+                limit,
+                &[&record[..], scenario].concat(),
+            ),
             Step::new(&self.step("report"), 60, &report),
             Step::new(&self.step("export"), 60, &export),
         ]
