@@ -138,7 +138,9 @@ pub const MMS_MAX: u32 = 8 * 1024;
 pub const WINDOW_MMS_MAX: u32 = 4 * 1024;
 pub const RING_BYTES: u32 = 4 << 20;
 /// Kernel stacks that are kept, where they are asked for.
-pub const STACKS_MAX: u32 = 4 * 1024;
+pub const STACKS_MAX: u32 = 16 * 1024;
+/// Frames of one: the innermost.
+pub const FRAMES_MAX: usize = 64;
 /// Numbers below this are system calls with an entry in `SYSCALL_OPS`.
 pub const SYSCALLS: u32 = 512;
 

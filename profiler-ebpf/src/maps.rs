@@ -10,7 +10,7 @@ use profiler_common::{
         LockHist, VmaSizes,
     },
     config::{
-        MMS_MAX, RING_BYTES, SLOTS_MAX, STACKS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX,
+        FRAMES_MAX, MMS_MAX, RING_BYTES, SLOTS_MAX, STACKS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX,
         WINDOW_MMS_MAX,
     },
     record::FaultRecord,
@@ -86,7 +86,7 @@ pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
 /// Kernel stacks, where they are asked for; else userspace makes it as small as can be.
 #[btf_map]
-pub static STACKS: StackTrace<{ STACKS_MAX as usize }> = StackTrace::new();
+pub static STACKS: StackTrace<{ STACKS_MAX as usize }, 0, FRAMES_MAX> = StackTrace::new();
 
 #[btf_map]
 pub static EVENTS: RingBuf<FaultRecord, { RING_BYTES as usize }> = RingBuf::new();

@@ -93,6 +93,9 @@ pub struct Record {
     /// Where to write the recording
     #[arg(short, long, default_value = "vmascope.db", value_name = "FILE")]
     pub output: PathBuf,
+    /// Write single waits and faults as CSV, as they come, and no recording; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "ring", "max_size", "max_age"])]
+    pub csv: Option<PathBuf>,
     /// Stop after this long
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,

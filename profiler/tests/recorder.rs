@@ -453,3 +453,55 @@ fn only_a_recording_that_nobody_writes_is_repaired() {
         assert!(said.contains(name), "{said}");
     }
 }
+
+/// A reader that takes ten lines, as `head` does, ends it; so does the duration.
+#[test]
+fn a_stream_is_csv_as_it_comes() {
+    use std::io::{BufRead as _, BufReader};
+
+    let _alone = alone();
+    let dir = Scratch::new("stream");
+    let _load = Load::start();
+    let stream = |more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_vmascope"))
+            .args(["record", "--min-us", "0", "-p"])
+            .arg(std::process::id().to_string())
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = stream(&["-d", "60s", "--csv", "-"]);
+    let begin = Instant::now();
+    let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .take(10)
+        .map(Result::unwrap)
+        .collect();
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(begin.elapsed() < Duration::from_secs(30));
+    let mut reader = csv::Reader::from_reader(lines.join("\n").into_bytes().leak() as &[u8]);
+    let pid = std::process::id().to_string();
+    for row in reader.records() {
+        let row = row.unwrap();
+        assert!(&row[2] == "fault" || &row[2] == "wait", "{row:?}");
+        assert_eq!(&row[4], pid);
+    }
+    let file = dir.file("a.csv");
+    let ended = stream(&["-d", "1s", "--csv", file.to_str().unwrap()])
+        .wait_with_output()
+        .unwrap();
+    assert!(ended.status.success());
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(said.contains("FAULTS"), "{said}");
+    let mut reader = csv::Reader::from_path(file).unwrap();
+    let faults = reader
+        .records()
+        .filter(|r| &r.as_ref().unwrap()[2] == "fault");
+    assert!(faults.count() > 100);
+
+    let refused = stream(&["--csv", "-", "--", "true"]);
+    assert_eq!(refused.wait_with_output().unwrap().status.code(), Some(2));
+}

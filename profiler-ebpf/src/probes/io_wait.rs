@@ -1,6 +1,8 @@
 //! `io_wait`: the time faults spend in `io_schedule`, and how much of it after the thread was
-//! woken. In: entry and exit of `io_schedule` and `io_schedule_timeout`; where exits cannot be hooked, the switch back to the
-//! thread. Out: the waits of the fault in flight.
+//! woken. In: entry and exit of `io_schedule` and `io_schedule_timeout`; where exits cannot be hooked,
+//! the switch back to the thread. And of `filemap_read_folio`: a read that the fault makes itself may
+//! wait for its answer in `schedule`, as those of FUSE do; one that waits in `io_schedule` after all is
+//! timed there. Out: the waits of the fault in flight.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fentry, fexit, kprobe},
@@ -72,6 +74,23 @@ fn io_timed_entry(_ctx: FEntryContext) {
 #[fexit]
 fn io_timed_exit(_ctx: FExitContext) {
     ends();
+}
+
+// `filemap_read_folio(file, filler, folio)`
+
+#[fentry]
+fn io_read_entry(_ctx: FEntryContext) {
+    begins();
+}
+
+#[fexit]
+fn io_read_exit(_ctx: FExitContext) {
+    ends();
+}
+
+#[kprobe]
+fn io_read_kp(_ctx: ProbeContext) {
+    begins();
 }
 
 #[kprobe]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
 };
 
@@ -9,7 +10,7 @@ use anyhow::Result;
 
 use super::{
     asked,
-    keep::{self, Written},
+    keep::{self, ReaderGone, Written},
     measure::measure,
 };
 use crate::{
@@ -21,6 +22,10 @@ use crate::{
 };
 
 pub fn run(args: &Record) -> Result<ExitCode> {
+    if args.csv.as_deref() == Some(Path::new("-")) && !args.command.is_empty() {
+        let why = "standard output is the command's: use --csv FILE, or -p PID";
+        return Err(Usage(why.into()).into());
+    }
     if args.command.is_empty() {
         return record(args, None);
     }
@@ -45,7 +50,10 @@ fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
     live.arm()?;
     let mut to = keep::recorder(args, &live.session)?;
     let interval = args.probing.interval;
-    let ended = measure(live, child, args.duration, interval, to.as_mut())?;
+    let ended = match measure(live, child, args.duration, interval, to.as_mut()) {
+        Err(e) if e.is::<ReaderGone>() => return Ok(ExitCode::SUCCESS),
+        ended => ended?,
+    };
     summary(&to.finish(&ended.snapshot)?)?;
     match ended.child {
         None => Ok(ExitCode::SUCCESS),

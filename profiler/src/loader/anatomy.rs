@@ -40,10 +40,7 @@ pub fn signals(facts: &Facts, chosen: &Chosen) -> Vec<Signal> {
     vec![
         of_many("retry_reason", RETRIES, chosen, ""),
         folio_state(chosen),
-        match io {
-            Some(rung) => signal("io_wait", Exact, rung.name, io_why),
-            None => signal("io_wait", Unavailable, "", io_why),
-        },
+        io_wait(chosen),
         match io {
             // kernel/sched/fair.c, DELAY_DEQUEUE (from 6.12).
             Some(_) if facts.has_field(delay) && facts.has_field("sched_entity.sched_delayed") => {
@@ -98,6 +95,26 @@ fn of_many(name: &str, groups: &[Group], chosen: &Chosen, doubt: &str) -> Signal
     };
     let why: Vec<&str> = why.iter().map(String::as_str).collect();
     signal(name, quality, &hooks.join(", "), &join(&why))
+}
+
+fn io_wait(chosen: &Chosen) -> Signal {
+    let why = chosen.reason(Group::IoWait);
+    match (chosen.rung(Group::IoWait), chosen.rung(Group::FolioRead)) {
+        (Some(wait), Some(read)) => {
+            let hooks = format!("{}, {}", wait.name, read.name);
+            signal("io_wait", Exact, &hooks, why)
+        }
+        (Some(wait), None) => signal(
+            "io_wait",
+            Approximate,
+            wait.name,
+            &join(&[
+                "reads that a fault makes itself are not seen where they do not wait in io_schedule (FUSE)",
+                chosen.reason(Group::FolioRead),
+            ]),
+        ),
+        (None, _) => signal("io_wait", Unavailable, "", why),
+    }
 }
 
 fn folio_state(chosen: &Chosen) -> Signal {

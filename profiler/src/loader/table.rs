@@ -23,6 +23,7 @@ pub enum Group {
     VmaWrite,
     VmaLock,
     IoWait,
+    FolioRead,
     FolioState,
     Filemap,
     SwapLock,
@@ -53,6 +54,7 @@ impl Group {
             Self::VmaWrite => "VMA writers",
             Self::VmaLock => "VMA locks",
             Self::IoWait => "I/O waits",
+            Self::FolioRead => "reads of a folio",
             Self::FolioState => "the page cache",
             Self::Filemap => "file faults",
             Self::SwapLock => "locked swap folios",
@@ -223,6 +225,29 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
                 ],
                 functions: &[],
                 tracepoints: &[("sched_switch", 4)],
+            },
+        ],
+    ),
+    (
+        Group::FolioRead,
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit filemap_read_folio",
+                programs: &[
+                    ("io_read_exit", FExit("filemap_read_folio")),
+                    ("io_read_entry", FEntry("filemap_read_folio")),
+                ],
+                functions: &[("filemap_read_folio", 3)],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe filemap_read_folio",
+                // The switch back to the thread ends it, as it does all I/O waits there.
+                programs: &[("io_read_kp", KProbe("filemap_read_folio"))],
+                functions: &[("filemap_read_folio", 3)],
+                tracepoints: &[],
             },
         ],
     ),

@@ -7,7 +7,7 @@ pub mod hlog;
 pub mod html;
 pub mod json;
 pub mod perfetto;
-mod tables;
+pub(crate) mod tables;
 pub mod top;
 
 use std::path::PathBuf;

@@ -268,6 +268,8 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      fexit:vmlinux:io_schedule { @ = count(); } \
      fentry:vmlinux:io_schedule_timeout { @ = count(); } \
      fexit:vmlinux:io_schedule_timeout { @ = count(); } \
+     fentry:vmlinux:filemap_read_folio { @ = count(); } \
+     fexit:vmlinux:filemap_read_folio { @ = count(); } \
      fentry:vmlinux:handle_userfault { @ = count(); } \
      fexit:vmlinux:handle_userfault { @ = count(); } \
      fentry:vmlinux:do_page_mkwrite { @ = count(); } \
@@ -298,7 +300,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:vmscan:mm_vmscan_memcg_reclaim_end { @ = count(); }";
 
 /// How many those are.
-pub const PROBE_COUNT: usize = 38;
+pub const PROBE_COUNT: usize = 40;
 
 /// Tells the time, then becomes the command, whose own command tells the time again.
 fn started(name: &str, command: &str) -> Step {

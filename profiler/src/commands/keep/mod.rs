@@ -1,8 +1,9 @@
-//! What becomes of what is measured: one recording, a row of them, or the last seconds when
-//! something happens. In: batches and snapshots, as they come. Out: files, and where they are.
+//! What becomes of what is measured: one recording, a row of them, the last seconds when something
+//! happens, or lines for a pipe. In: batches and snapshots, as they come. Out: files, and where they are.
 
 mod flight;
 mod rotate;
+mod stream;
 mod trigger;
 
 use std::{
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result};
 
 pub use flight::Flight;
 pub use rotate::Rotating;
+pub use stream::{ReaderGone, Stream};
 pub use trigger::Trigger;
 
 use super::measure::Keep;
@@ -37,6 +39,9 @@ pub trait Recorder: Keep {
 }
 
 pub fn recorder(args: &Record, session: &Session) -> Result<Box<dyn Recorder>> {
+    if let Some(to) = &args.csv {
+        return Ok(Box::new(Stream::new(to, session)?));
+    }
     if let Some(ring) = args.ring {
         return Ok(Box::new(Flight::new(args, ring, session)?));
     }

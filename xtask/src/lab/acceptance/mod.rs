@@ -76,6 +76,9 @@ const FOLLOWS: [&str; 3] = ["unmatched_entry", "unmatched_exit", "hold_overflow"
 /// looks at other address spaces meanwhile would explain it, but was not shown.
 const HOLDS: (&str, u64) = ("hold_overflow", 10);
 
+/// Where two kernel stacks have the same place in the map of stacks one is not kept: the wait is.
+const STACKS: (&str, u64) = ("stack_collision", 20);
+
 /// Wants a report that lost nothing, or whose losses are explained, fault by fault.
 fn no_losses(report: &Value) -> Result<()> {
     let losses = report["loss"]
@@ -87,6 +90,7 @@ fn no_losses(report: &Value) -> Result<()> {
         .filter(|(reason, count)| {
             let explained = *reason == SKIPPED
                 || (*reason == HOLDS.0 && count.as_u64() <= Some(HOLDS.1))
+                || (*reason == STACKS.0 && count.as_u64() <= Some(STACKS.1))
                 || (FOLLOWS.contains(&reason.as_str()) && count.as_u64() <= Some(2 * skipped));
             **count != 0 && !explained
         })
