@@ -5,7 +5,7 @@ use profiler_common::words::{FolioState, Kind, Mode, Op, RetryReason};
 use rusqlite::{CachedStatement, Connection, Row, Transaction, params};
 
 use super::{
-    events::{Event, Known, i, u, word, word_or_none},
+    events::{Columns, Event, Known, i, u, word, word_or_none},
     session::odd,
 };
 use crate::model::{
@@ -131,64 +131,65 @@ impl Event for WaitEvent {
     }
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let pair = |from: &str, to: &str| -> rusqlite::Result<Option<(u64, u64)>> {
-            let (from, to): (Option<i64>, Option<i64>) = (row.get(from)?, row.get(to)?);
-            Ok(from
-                .zip(to)
-                .map(|(a, b)| (a.cast_unsigned(), b.cast_unsigned())))
+        let mut c = Columns::of(row);
+        let (id, start_ns, end_ns) = (c.u64()?, c.u64()?, c.u64()?);
+        c.skip(); // wait_ns
+        let (cpu, tid, tgid, comm) = (c.next()?, c.next()?, c.next()?, c.next()?);
+        let (prio, policy) = (c.next()?, c.next()?);
+        let (mm, mm_tgid) = (c.u64()?, c.next()?);
+        let (lock, mode) = (c.text()?, c.text()?);
+        let mode = mode_of(lock, mode)
+            .ok_or_else(|| odd(format!("no lock is called {lock:?} {mode:?}")))?;
+        let (op, acquired) = (c.word(Op::from_name)?, c.next()?);
+        let vma = c.u64_or_none()?.zip(c.u64_or_none()?);
+        let range = c.u64_or_none()?.zip(c.u64_or_none()?);
+        let holder_tid: Option<u32> = c.next()?;
+        let mut holder = HolderInfo {
+            tid: holder_tid.unwrap_or(0),
+            tgid: c.next::<Option<u32>>()?.unwrap_or(0),
+            comm: c.text_or_none()?.unwrap_or_default().to_owned(),
+            prio: c.next::<Option<i32>>()?.unwrap_or(0),
+            reader: c.next::<Option<bool>>()?.unwrap_or(false),
+            op: c.word_or_none(Op::from_name)?,
+            doing: c.word_or_none(Doing::from_name)?,
+            address: c.u64_or_none()?.unwrap_or(0),
+            stack: 0,
         };
-        let stack = |column: &str| -> rusqlite::Result<u32> {
-            Ok(row.get::<_, Option<u32>>(column)?.unwrap_or(0))
-        };
-        let holder = match row.get("holder_tid")? {
-            None => None,
-            Some(tid) => Some(HolderInfo {
-                tid,
-                tgid: row.get("holder_tgid")?,
-                comm: row.get("holder_comm")?,
-                prio: row.get("holder_prio")?,
-                reader: row.get("holder_reader")?,
-                op: word_or_none(row, "holder_op", Op::from_name)?,
-                doing: word_or_none(row, "holder_doing", Doing::from_name)?,
-                address: row
-                    .get::<_, Option<i64>>("holder_address")?
-                    .map_or(0, i64::cast_unsigned),
-                stack: stack("holder_stack")?,
-            }),
-        };
-        let (lock, mode): (String, String) = (row.get("lock")?, row.get("mode")?);
+        let (same_page, last_holder_tid) = (c.next()?, c.next()?);
+        let (blamed_ns, handoff_ns) = (c.u64()?, c.u64()?);
+        let (blocker_wait, root_wait) = (c.u64_or_none()?, c.u64()?);
+        let (depth, inversion) = (c.next()?, c.next()?);
+        let stack = c.next::<Option<u32>>()?.unwrap_or(0);
+        holder.stack = c.next::<Option<u32>>()?.unwrap_or(0);
         Ok(WaitEvent {
-            id: u(row, "id")?,
-            start_ns: u(row, "start_ns")?,
-            end_ns: u(row, "end_ns")?,
-            cpu: row.get("cpu")?,
-            tid: row.get("tid")?,
-            tgid: row.get("tgid")?,
-            comm: row.get("comm")?,
-            prio: row.get("prio")?,
-            policy: row.get("policy")?,
-            mm: u(row, "mm")?,
-            mm_tgid: row.get("mm_tgid")?,
-            mode: mode_of(&lock, &mode)
-                .ok_or_else(|| odd(format!("no lock is called {lock:?} {mode:?}")))?,
-            op: word(row, "op", Op::from_name)?,
-            acquired: row.get("acquired")?,
-            vma: pair("vm_start", "vm_end")?,
-            range: pair("op_start", "op_end")?,
-            holder,
-            stack: stack("stack")?,
+            id,
+            start_ns,
+            end_ns,
+            cpu,
+            tid,
+            tgid,
+            comm,
+            prio,
+            policy,
+            mm,
+            mm_tgid,
+            mode,
+            op,
+            acquired,
+            vma,
+            range,
+            holder: holder_tid.map(|_| holder),
+            stack,
             blame: Blame {
                 segments: Vec::new(),
-                blamed_ns: u(row, "blamed_ns")?,
-                handoff_ns: u(row, "handoff_ns")?,
-                last_holder_tid: row.get("last_holder_tid")?,
-                same_page: row.get("same_page")?,
-                blocker_wait: row
-                    .get::<_, Option<i64>>("blocker_wait")?
-                    .map(i64::cast_unsigned),
-                root_wait: u(row, "root_wait")?,
-                depth: row.get("depth")?,
-                inversion: row.get("inversion")?,
+                blamed_ns,
+                handoff_ns,
+                last_holder_tid,
+                same_page,
+                blocker_wait,
+                root_wait,
+                depth,
+                inversion,
             },
         })
     }

@@ -2,7 +2,10 @@
 //! keep their 64 bits: SQL shows the upper half as negative numbers.
 
 use profiler_common::words::{FallbackReason, FolioState, HeldWait, Kind, Path, RetryReason};
-use rusqlite::{CachedStatement, Connection, Row, params, types::ValueRef};
+use rusqlite::{
+    CachedStatement, Connection, Row, params,
+    types::{FromSql, ValueRef},
+};
 
 use super::session::odd;
 use crate::model::{FaultEvent, Session};
@@ -49,6 +52,68 @@ pub(super) fn i(value: u64) -> i64 {
 
 pub(super) fn u(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
+}
+
+/// A row's columns in their order: asking for each by name would compare names for longer than all
+/// the rest takes.
+pub(super) struct Columns<'a> {
+    row: &'a Row<'a>,
+    at: usize,
+}
+
+impl<'a> Columns<'a> {
+    pub fn of(row: &'a Row<'a>) -> Self {
+        Self { row, at: 0 }
+    }
+
+    pub fn skip(&mut self) {
+        self.at += 1;
+    }
+
+    pub fn next<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        self.at += 1;
+        self.row.get(self.at - 1)
+    }
+
+    pub fn u64(&mut self) -> rusqlite::Result<u64> {
+        self.next::<i64>().map(i64::cast_unsigned)
+    }
+
+    pub fn u64_or_none(&mut self) -> rusqlite::Result<Option<u64>> {
+        Ok(self.next::<Option<i64>>()?.map(i64::cast_unsigned))
+    }
+
+    pub fn text_or_none(&mut self) -> rusqlite::Result<Option<&'a str>> {
+        self.at += 1;
+        Ok(self.row.get_ref(self.at - 1)?.as_str_or_null()?)
+    }
+
+    pub fn text(&mut self) -> rusqlite::Result<&'a str> {
+        self.text_or_none()
+            .and_then(|text| text.ok_or_else(|| odd(format!("no text in column {}", self.at - 1))))
+    }
+
+    pub fn word<T>(&mut self, named: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+        let name = self.text()?;
+        named(name).ok_or_else(|| {
+            odd(format!(
+                "nothing is called {name:?} in column {}",
+                self.at - 1
+            ))
+        })
+    }
+
+    pub fn word_or_none<T>(&mut self, named: fn(&str) -> Option<T>) -> rusqlite::Result<Option<T>> {
+        match self.text_or_none()? {
+            None => Ok(None),
+            Some(name) => named(name).map(Some).ok_or_else(|| {
+                odd(format!(
+                    "nothing is called {name:?} in column {}",
+                    self.at - 1
+                ))
+            }),
+        }
+    }
 }
 
 pub(super) fn word<T>(
