@@ -1,5 +1,5 @@
 //! What is done with an input, one function per target. In: bytes, whatever they are. Out: nothing;
-//! a panic, an overflow or an error of several lines is a finding.
+//! a panic, an endless loop or an error of several lines is a finding.
 //!
 //! The profiler's tests run the same functions on the corpus that is kept (tests/sinks/corpus.rs).
 
@@ -52,8 +52,12 @@ pub fn btf(input: &[u8]) {
     }
     let functions = ["handle_mm_fault", "io_schedule"];
     let tracepoints = ["sched_switch", "mmap_lock_released"];
-    functions.map(|name| btf.params(name));
-    tracepoints.map(|name| btf.tracepoint_args(name));
+    for name in functions {
+        btf.params(name);
+    }
+    for name in tracepoints {
+        btf.tracepoint_args(name);
+    }
     let some = Btf::parse(btf.only(functions.into_iter(), tracepoints.into_iter()));
     assert!(some.is_ok(), "what is left of good BTF is good");
 }
@@ -61,7 +65,10 @@ pub fn btf(input: &[u8]) {
 /// A file, as it might come from another machine or from a disk that failed.
 pub fn recording(input: &[u8]) {
     let path = SCRATCH.put("fuzz.vmas", input);
-    read(&path, usize::from(input.last().copied().unwrap_or_default()));
+    read(
+        &path,
+        usize::from(input.last().copied().unwrap_or_default()),
+    );
     // Writes to the file: after all that reads it.
     if let Err(error) = repair(&path) {
         one_line(&error);
@@ -216,7 +223,9 @@ impl Change {
         let (table, columns) = &SCRATCH.columns[self.table % SCRATCH.columns.len()];
         let column = &columns[self.column % columns.len()];
         // By the first column, which has an index: tables without row ids have no other name for a row.
-        let count: i64 = sql.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0))?;
+        let count: i64 = sql.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| {
+            row.get(0)
+        })?;
         let key = &columns[0];
         let nth = i64::from(self.row) % count.max(1);
         let old: Value = sql.query_row(
@@ -224,7 +233,8 @@ impl Change {
             [nth],
             |row| row.get(0),
         )?;
-        let change = format!("UPDATE OR IGNORE {table} SET \"{column}\" = ?1 WHERE \"{column}\" IS ?2");
+        let change =
+            format!("UPDATE OR IGNORE {table} SET \"{column}\" = ?1 WHERE \"{column}\" IS ?2");
         sql.execute(&change, (self.value, old)).map(drop)
     }
 }

@@ -187,7 +187,11 @@ fn program(target: &str) -> Result<Command> {
         .arg(prefix)
         .arg(format!("-timeout={TIMEOUT_S}"))
         // Most inputs are small, and so are the most telling ones.
-        .args(["-rss_limit_mb=2048", "-max_len=262144", "-print_final_stats=1"])
+        .args([
+            "-rss_limit_mb=2048",
+            "-max_len=262144",
+            "-print_final_stats=1",
+        ])
         // The files that recordings are put into.
         .env("TMPDIR", folder(target, "tmp")?);
     Ok(command)
