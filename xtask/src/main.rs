@@ -10,6 +10,7 @@ mod ci;
 mod deb;
 mod exports;
 mod files;
+mod fuzz;
 mod lab;
 mod paths;
 mod setup;
@@ -38,6 +39,8 @@ enum Command {
     Build(build::Args),
     /// Run every check that needs no virtual machine.
     Ci(ci::Args),
+    /// Give random input to whatever reads from outside, starting from the corpus that is kept.
+    Fuzz(fuzz::Args),
     /// Run one command as root in a virtual machine with one of Debian's kernels.
     Vm(lab::vm::Args),
     /// Run all checks, the unit tests, and the acceptance tests on every kernel of the lab.
@@ -53,6 +56,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Vm(args) => lab::vm::run(&args),
         Command::Test(args) => lab::test::run(&args),
         Command::Demo(args) => lab::demo::run(&args),

@@ -43,6 +43,11 @@ const TYPE_HEADER: usize = 12;
 const BUCKETS: usize = 1 << 16;
 /// Typedefs and anonymous members nest a few levels in real kernels; a loop in a broken file ends here.
 const MAX_DEPTH: usize = 32;
+/// Anonymous structs and unions that are searched for one member: a kernel's largest struct has a
+/// few tens, and two that contain each other twice would be searched 2^[`MAX_DEPTH`] times.
+const MAX_ANONYMOUS: u32 = 1024;
+/// The kernel's `KSYM_NAME_LEN`: many types that share one name of megabytes cost nothing more.
+const MAX_NAME: usize = 512;
 
 /// A type's fixed part.
 #[derive(Clone, Copy)]
@@ -163,6 +168,7 @@ impl Btf {
     fn string(&self, at: u32) -> &[u8] {
         let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
         let tail = strings.get(at as usize..).unwrap_or_default();
+        let tail = tail.get(..MAX_NAME).unwrap_or(tail);
         tail.split(|b| *b == 0).next().unwrap_or_default()
     }
 
@@ -245,18 +251,32 @@ impl Btf {
         let mut t = self
             .find(kind::STRUCT, name)
             .or_else(|| self.find(kind::UNION, name))?;
-        let mut bits = 0;
+        let mut bits = 0_u32;
         for part in parts {
-            let (offset, id) = self.member(t, part.as_bytes(), 0)?;
-            bits += offset;
+            let (offset, id) = self.member(t, part.as_bytes())?;
+            bits = bits.checked_add(offset)?;
             t = self.resolve(id)?;
         }
         (bits % 8 == 0).then_some(bits / 8)
     }
 
     /// Bit offset and type of a member, looked for inside anonymous members too.
-    fn member(&self, t: Type, name: &[u8], depth: usize) -> Option<(u32, u32)> {
-        if depth > MAX_DEPTH || !matches!(t.kind, kind::STRUCT | kind::UNION) {
+    fn member(&self, t: Type, name: &[u8]) -> Option<(u32, u32)> {
+        self.member_within(t, name, 0, &mut 0)
+    }
+
+    fn member_within(
+        &self,
+        t: Type,
+        name: &[u8],
+        depth: usize,
+        searched: &mut u32,
+    ) -> Option<(u32, u32)> {
+        *searched += 1;
+        if depth > MAX_DEPTH
+            || *searched > MAX_ANONYMOUS
+            || !matches!(t.kind, kind::STRUCT | kind::UNION)
+        {
             return None;
         }
         (0..t.vlen).find_map(|i| {
@@ -266,8 +286,9 @@ impl Btf {
             // With the flag, the top byte is a bit-field's width.
             let bits = if t.flag { raw & 0x00ff_ffff } else { raw };
             if member == 0 {
-                let (inner, id) = self.member(self.resolve(id)?, name, depth + 1)?;
-                return Some((bits + inner, id));
+                let within = self.resolve(id)?;
+                let (inner, id) = self.member_within(within, name, depth + 1, searched)?;
+                return Some((bits.checked_add(inner)?, id));
             }
             (self.string(member) == name).then_some((bits, id))
         })
@@ -305,7 +326,7 @@ impl Btf {
     pub fn member_type(&self, path: &str) -> Option<String> {
         let (owner, member) = path.rsplit_once('.')?;
         let t = self.find(kind::STRUCT, owner)?;
-        let (_, id) = self.member(t, member.as_bytes(), 0)?;
+        let (_, id) = self.member(t, member.as_bytes())?;
         let t = self.resolve(id)?;
         Some(String::from_utf8_lossy(self.string(t.name)).into_owned())
     }

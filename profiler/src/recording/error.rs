@@ -41,8 +41,8 @@ pub enum Error {
     #[error("{} is in use: repair it when whoever writes or reads it has ended", path.display())]
     InUse { path: PathBuf },
     #[error(
-        "{} has lost rows to a fault of the disk ({unsound}): `sqlite3 FILE .recover` may save the rest",
-        path.display()
+        "{} has lost rows to a fault of the disk ({}): `sqlite3 FILE .recover` may save the rest",
+        path.display(), visible(unsound)
     )]
     Unsound { path: PathBuf, unsound: String },
     #[error(
@@ -67,6 +67,10 @@ fn what(source: &rusqlite::Error) -> String {
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
         other => other.to_string(),
     };
-    let visible = text.replace(char::is_control, " ");
-    visible.split_whitespace().collect::<Vec<_>>().join(" ")
+    visible(&text)
+}
+
+fn visible(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

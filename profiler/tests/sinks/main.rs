@@ -2,10 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod broken;
+mod corpus;
 mod csv;
 mod recording;
 mod report;
 mod support;
+#[path = "../../../fuzz/src/targets.rs"]
+mod targets;
 mod top;
 mod totals;
 mod trace;

@@ -17,7 +17,7 @@ use super::vm;
 use crate::apt::Apt;
 use crate::arch::Arch;
 use crate::step::{self, Done, Findings, Outcome, Stage};
-use crate::{build, ci, paths};
+use crate::{build, ci, fuzz, paths};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -43,6 +43,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut done = Vec::new();
     if args.only.is_empty() && args.tests.is_empty() {
         done.extend(step::run_all(ci::stages()));
+        if args.full {
+            done.push(step::run_one(fuzz::stage()));
+        }
     }
     if !args.no_vm {
         machines(args, &cells, &mut done)?;
