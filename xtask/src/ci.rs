@@ -116,7 +116,17 @@ fn deny() -> Result<Findings> {
     check(NAME, cargo.args(["check", "licenses", "bans", "sources"]))
 }
 
+/// Those that are ignored in a usual run: they take minutes.
+pub fn long_tests() -> Stage<'static> {
+    let run = || tests(&["--", "--ignored"]);
+    Stage::new("long tests", Duration::from_secs(900), run)
+}
+
 fn unit_tests() -> Result<Findings> {
+    tests(&[])
+}
+
+fn tests(options: &[&str]) -> Result<Findings> {
     let tests = ["test", "--workspace", "--exclude", "profiler-ebpf"];
     let mut build = toolchain::cargo()?;
     build.args(tests).args(["--quiet", "--no-run"]);
@@ -126,6 +136,7 @@ fn unit_tests() -> Result<Findings> {
     }
     let mut cargo = toolchain::cargo()?;
     cargo.args(tests).args(["--no-fail-fast", "--color=never"]);
+    cargo.args(options);
     let done = cargo.stdin(Stdio::null()).output();
     let done = done.with_context(|| format!("cannot start {}", system::show(&cargo)))?;
     let stdout = String::from_utf8_lossy(&done.stdout);

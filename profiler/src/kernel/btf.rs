@@ -257,7 +257,7 @@ impl Btf {
             bits = bits.checked_add(offset)?;
             t = self.resolve(id)?;
         }
-        (bits % 8 == 0).then_some(bits / 8)
+        bits.is_multiple_of(8).then_some(bits / 8)
     }
 
     /// Bit offset and type of a member, looked for inside anonymous members too.

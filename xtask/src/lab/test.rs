@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         done.extend(step::run_all(ci::stages()));
         if args.full {
             done.push(step::run_one(fuzz::stage()));
+            done.push(step::run_one(ci::long_tests()));
         }
     }
     if !args.no_vm {
