@@ -22,8 +22,10 @@ use vmascope::{
 
 use crate::support::{self, Scratch};
 
+type Target = fn(&[u8]);
+
 /// Each target by the name of its program and of its folder in the corpus.
-pub const TARGETS: [(&str, fn(&[u8])); 4] = [
+pub const TARGETS: [(&str, Target); 4] = [
     ("btf", btf),
     ("recording", recording),
     ("rows", rows),
