@@ -99,7 +99,9 @@ impl Matrix {
     }
 
     /// A few failures get a second guest to themselves: emulation on a shared machine may stop for
-    /// longer than a scenario has time. What passes only there is called flaky, with the reason.
+    /// longer than a scenario has time. So does a guest that died with all of its tests: QEMU's
+    /// emulation loses races with a kernel that patches its own text. What passes only there is called
+    /// flaky, with the reason.
     fn again(&self, kernel: &Kernel, tests: &[&Test], out: &Path, outcomes: &mut Outcomes) {
         let failed: Vec<&Test> = tests
             .iter()
@@ -107,7 +109,8 @@ impl Matrix {
             .filter(|(_, (_, outcome))| matches!(outcome, Outcome::Failed(_)))
             .map(|(test, _)| *test)
             .collect();
-        if failed.is_empty() || failed.len() > AGAIN {
+        let died = failed.len() == tests.len();
+        if failed.is_empty() || (failed.len() > AGAIN && !died) {
             return;
         }
         let mut place = out.as_os_str().to_owned();
