@@ -17,6 +17,7 @@ use crate::{
     model::{Batch, Doing, FaultEvent, Session, Snapshot, WaitEvent},
     report::{self, Analysis},
     sinks::tables::Clock,
+    user,
 };
 
 const COLUMNS: [&str; 20] = [
@@ -61,7 +62,9 @@ impl Stream {
         let out: Box<dyn Write> = if name == "-" {
             Box::new(io::stdout())
         } else {
-            Box::new(File::create(to).with_context(|| format!("cannot write {name}"))?)
+            let file = File::create(to).with_context(|| format!("cannot write {name}"))?;
+            user::give(to)?;
+            Box::new(file)
         };
         let mut stream = Self {
             out: csv::WriterBuilder::new()
@@ -96,6 +99,14 @@ impl Stream {
         }
     }
 
+    /// Empty where this kernel cannot tell.
+    fn known<T: ToString>(&self, signal: &str, value: impl FnOnce() -> T) -> String {
+        match self.session.has(signal) {
+            true => value().to_string(),
+            false => String::new(),
+        }
+    }
+
     fn fault(&mut self, f: &FaultEvent) -> Result<()> {
         let reason = [
             f.fallback.map(FallbackReason::name),
@@ -111,13 +122,13 @@ impl Stream {
             f.tid.to_string(),
             f.comm.clone(),
             f.prio.to_string(),
-            FaultPath::name(f.path).to_owned(),
-            Kind::name(f.kind).to_owned(),
+            self.known("fault_path", || FaultPath::name(f.path)),
+            self.known("fault_kind", || Kind::name(f.kind)),
             reason.into_iter().flatten().next().unwrap_or("").to_owned(),
             format!("{:#x}", f.address),
             f.mmap_wait_ns.to_string(),
-            f.io_wait_ns.to_string(),
-            f.held_wait_ns.to_string(),
+            self.known("io_wait", || f.io_wait_ns),
+            self.known("held_wait", || f.held_wait_ns),
             String::new(),
             String::new(),
             String::new(),
@@ -175,7 +186,6 @@ impl Keep for Stream {
     }
 
     fn interval(&mut self, _now: &Snapshot) -> Result<()> {
-        // A reader that has gone is noticed even when nothing happens to be told.
         self.flush()
     }
 }
