@@ -239,9 +239,9 @@ pub struct FaultReport {
     pub userfault_wait_ns: Option<u64>,
     pub held_wait_ns: Option<u64>,
     /// What is mapped, or the name the VMA was given.
-    pub file: String,
-    pub vma_bytes: u64,
-    pub attempts: u8,
+    pub file: Option<String>,
+    pub vma_bytes: Option<u64>,
+    pub attempts: Option<u8>,
     pub tid: u32,
     pub tgid: u32,
     pub comm: String,
