@@ -1,6 +1,6 @@
 //! The command line: clap structs only, no decisions. `options` makes sense of them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
@@ -30,6 +30,8 @@ pub enum Command {
     Export(Export),
     /// Compare recordings: what changed, and how sure that is
     Diff(Diff),
+    /// Measure for good, and answer Prometheus over HTTP
+    Serve(Serve),
     /// Make a recording that was cut short by a crash one file again
     Repair(Repair),
     /// Run a built-in stimulus whose true answer is known
@@ -202,6 +204,18 @@ pub struct Diff {
 }
 
 #[derive(Args, Debug)]
+pub struct Serve {
+    #[command(flatten)]
+    pub probing: Probing,
+    /// Where to listen: an IP address and a port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464", value_parser = address)]
+    pub listen: SocketAddr,
+    /// Processes that have series of their own; all others are `other`
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(0..=100))]
+    pub top: usize,
+}
+
+#[derive(Args, Debug)]
 pub struct Repair {
     /// A recording; its -wal and -shm are beside it
     pub file: PathBuf,
@@ -275,6 +289,12 @@ impl From<Hooks> for HookChoice {
             Hooks::Tracepoint => Self::Tracepoint,
         }
     }
+}
+
+/// Names would have to be looked up, which a static program cannot do everywhere.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "give an IP address and a port, such as 127.0.0.1:9464 or [::]:9464".into())
 }
 
 /// `500us`, `20ms`, `10s`, `5m`, `1h`; a bare number is seconds.

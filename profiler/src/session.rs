@@ -184,6 +184,11 @@ impl Live {
         Ok(all)
     }
 
+    /// For a run without an end: a thread that has exited is in one more snapshot, then forgotten.
+    pub fn forget_the_dead(&mut self) {
+        self.maps.forget_the_dead();
+    }
+
     /// Told when events pile up: they are to be taken now.
     pub fn call(&self) -> Arc<Notify> {
         self.ring.call()

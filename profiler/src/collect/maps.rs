@@ -40,6 +40,8 @@ pub struct Maps {
     dead: BTreeMap<(u32, u32), Thread>,
     /// Their common faults.
     dead_common: Common,
+    /// The dead are told of once, and not remembered.
+    forgets: bool,
     /// Names of processes whose main thread was not seen; `None`: gone before it was looked up.
     leaders: BTreeMap<u32, Option<String>>,
     programs: Vec<ProgramFd>,
@@ -62,12 +64,17 @@ impl Maps {
             overflow: HashMap::try_from(taken(ebpf, "THREADS")?)?,
             dead: BTreeMap::new(),
             dead_common: Common::default(),
+            forgets: false,
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
             armed_ns: 0,
             vmstat: host::Vmstat::default(),
             cpu_ns: 0,
         })
+    }
+
+    pub fn forget_the_dead(&mut self) {
+        self.forgets = true;
     }
 
     /// What is system-wide or our own is counted from here.
@@ -229,6 +236,11 @@ impl Maps {
                 .or_insert_with(|| dead.clone());
         }
         self.leaders(&mut living);
+        if self.forgets {
+            self.dead.clear();
+            self.leaders
+                .retain(|tgid, _| living.contains_key(&(*tgid, *tgid)));
+        }
         Ok((living.into_values().collect(), common))
     }
 

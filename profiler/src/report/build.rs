@@ -95,7 +95,8 @@ pub fn of(recording: &Recording) -> recording::Result<Report> {
 }
 
 /// Which figures this session can give.
-pub(super) struct Knows {
+#[derive(Clone, Copy)]
+pub(crate) struct Knows {
     pub count: bool,
     pub path: bool,
     /// GUP faults, errors and interrupted faults: only hooks in the fault handler see them.
@@ -153,7 +154,7 @@ impl Knows {
         }
     }
 
-    fn path(&self, path: Path) -> bool {
+    pub fn path(&self, path: Path) -> bool {
         use Path::{Error, Fallback, Gup, Interrupted, MmapLock, Remote, Retry, RetryVma, VmaLock};
         self.path
             && match path {

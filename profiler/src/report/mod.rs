@@ -17,6 +17,8 @@ pub mod what_if;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 pub use blame::Analysis;
+pub(crate) use blame::blocked_by;
+pub(crate) use build::Knows;
 pub use build::{THREADS, WORST, build, of};
 pub use json::json;
 pub use lkml::lkml;
