@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
@@ -95,10 +96,17 @@ impl Daemon {
     }
 
     fn rss_kb(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let anon = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
-        let kb = anon.unwrap().trim().trim_end_matches(" kB");
-        kb.parse().unwrap()
+        let status = format!("/proc/{}/status", self.child.id());
+        let kb = field(Path::new(&status), "RssAnon:");
+        kb.trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Every thread's, by field.
+    fn of_threads(&self, name: &str) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks
+            .map(|task| field(&task.unwrap().path().join("status"), name))
+            .collect()
     }
 
     /// As a service manager ends it.
@@ -111,6 +119,13 @@ impl Daemon {
         assert_eq!(status.code(), Some(0));
         begin.elapsed()
     }
+}
+
+/// Of a `status` file.
+fn field(status: &Path, name: &str) -> String {
+    let status = fs::read_to_string(status).unwrap();
+    let value = status.lines().find_map(|l| l.strip_prefix(name));
+    value.unwrap().trim().to_owned()
 }
 
 fn sum(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
@@ -144,6 +159,15 @@ fn it_counts_what_the_kernel_counts_and_never_backwards() {
     let daemon = Daemon::start("127.0.0.1:0");
     sleep(SETTLED);
     let (first, before) = (daemon.scrape(), own_faults());
+    // It measures without any privilege.
+    for name in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+        let all = daemon.of_threads(name);
+        assert!(
+            all.len() > 1 && all.iter().all(|c| c == "0000000000000000"),
+            "{name} {all:?}"
+        );
+    }
+    assert!(daemon.of_threads("NoNewPrivs:").iter().all(|n| n == "1"));
     let mut last = first.clone();
     for _ in 0..5 {
         std::thread::spawn(|| fault(20_000)).join().unwrap();

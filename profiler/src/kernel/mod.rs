@@ -1,6 +1,7 @@
 //! Facts about the running kernel, read before anything is loaded.
 
 pub mod btf;
+pub mod capabilities;
 pub mod facts;
 pub mod host;
 pub mod prog_info;
