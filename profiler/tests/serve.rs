@@ -17,6 +17,7 @@ use std::{
 
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::MetricFamily;
 use prost::Message as _;
+use vmascope::sinks::prometheus::{METRICS, full_name};
 
 /// Per host, as docs/serve.md has it.
 const SERIES: usize = 500;
@@ -291,4 +292,28 @@ fn what_cannot_be_is_told_in_a_line() {
         );
     }
     daemon.end();
+}
+
+/// The table of docs/serve.md has every metric there is, with its type and meaning.
+#[test]
+fn the_table_of_metrics_is_true() {
+    let doc = include_str!("../../docs/serve.md");
+    let rows: Vec<Vec<&str>> = doc
+        .lines()
+        .filter(|line| line.starts_with("| `vmascope_") || line.starts_with("| `process_"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let told = rows.iter().map(|row| {
+        let name = row[1].trim_matches('`').to_owned();
+        (name, row[2].to_owned(), row[4].to_owned())
+    });
+    let true_ones = METRICS
+        .iter()
+        .map(|m| (full_name(m), m.kind.as_str().to_owned(), m.help.to_owned()));
+    assert_eq!(
+        told.skip_while(|(name, ..)| name != "vmascope_faults_total")
+            .take(METRICS.len())
+            .collect::<Vec<_>>(),
+        true_ones.collect::<Vec<_>>()
+    );
 }
