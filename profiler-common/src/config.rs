@@ -111,6 +111,7 @@ macro_rules! options {
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
             (VM_FAULT_SPECIAL, "those, VM_FAULT_RETRY and VM_FAULT_COMPLETED"),
             (EARLY_VMA_LOCK, "1: VMA locks are for VMAs only that have an anon_vma (before 6.7)"),
+            (VMA_ENTRY_ONLY, "1: of __vma_start_write only the entry is seen"),
             (KEEP_STACKS, "1: kernel stacks of waiters and holders are kept"),
             (TID, "the offset of task_struct.pid; missing: every program returns at once, as benches want it"),
         }

@@ -96,8 +96,11 @@ pub struct VmaRequest {
     pub since_ns: u64,
     pub vm_start: u64,
     pub vm_end: u64,
-    /// The lock, where it is an rwsem of its own.
+    /// The lock, where it is an rwsem of its own; the VMA, where only the entry of
+    /// `__vma_start_write` is hooked.
     pub sem: u64,
+    /// When it was found free, where the function's end is not seen; 0: not yet.
+    pub until_ns: u64,
     /// It had readers.
     pub contended: u32,
     /// One of them let the writer go: the only field that another thread writes.

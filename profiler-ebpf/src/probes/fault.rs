@@ -21,6 +21,7 @@ use profiler_common::{
     words::{FallbackReason, Kind, Loss, Mode, Path},
 };
 
+use super::vma_write;
 use crate::{
     count, emit, finish,
     globals::{MISSING, flag, has, off, opt},
@@ -432,6 +433,7 @@ fn fault_entry_kp(ctx: ProbeContext) {
         return;
     };
     let Some(t) = thread::current(0) else { return };
+    vma_write::settles(&ctx, t);
     let hook = Hook::<Probed>::at_entry(vma);
     fault::attempt_begins(&hook, t, address, flags, !regs.is_null());
 }

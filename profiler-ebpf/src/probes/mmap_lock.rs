@@ -149,6 +149,7 @@ fn took(mode: u8, ns: u64) {
 fn released(ctx: &impl StackIdContext, mm: *const u8, write: bool) {
     // A release without a hold we saw begin is not ours to time (before arming; irq_work).
     let Some(t) = thread::known() else { return };
+    vma_write::settles(ctx, t);
     let end = now();
     let Some((since_ns, op)) = release(t, mm as u64, u8::from(write), end) else {
         return;
@@ -291,30 +292,6 @@ fn far(ns: u64) -> usize {
     place_of(ns).0
 }
 
-/// Waiters of `sem` are being woken, by whom lets it go, or by a waiter that finds it free.
-#[inline(always)]
-fn wakes(ctx: &impl StackIdContext, sem: u64) {
-    let Some((t, mm)) = of_mmap_lock(sem) else {
-        vma_write::let_go_rwsem(ctx, sem);
-        return;
-    };
-    // With the tracepoints each release is seen.
-    if opt::LOCKS_ALL() == 1 || (t.request.mm == mm && t.request.contended == 1) {
-        return;
-    }
-    let stack = stack::take(ctx);
-    let held = Lock {
-        mm,
-        since_ns: 0,
-        mode: Mode::Read as u8,
-        op: any(op::current(t) as u8),
-        contended: 0,
-        pad: 0,
-        stack,
-    };
-    let_go(t, held, now());
-}
-
 /// The lock was not free: a slow path, or a queue, is entered.
 #[inline(always)]
 fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool) {
@@ -324,6 +301,7 @@ fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool) {
         }
         return;
     };
+    vma_write::settles(ctx, t);
     if opt::LOCKS_ALL() != 1 || t.request.mm != mm {
         asks(t, mm, write);
     }
@@ -343,7 +321,7 @@ fn wait_ends(ctx: &impl StackIdContext, sem: u64, success: bool) {
     }
     let Some(t) = thread::known() else { return };
     if early && t.vma_request.mm != 0 && t.vma_request.sem == sem {
-        vma_write::locked(ctx, t, success);
+        vma_write::locked(ctx, t, now(), success);
         return;
     }
     if by_tracepoint {
@@ -365,7 +343,7 @@ fn wait_ends(ctx: &impl StackIdContext, sem: u64, success: bool) {
 
 /// The thread and address space, if `sem` is the `mmap_lock` of one that counts.
 #[inline(always)]
-fn of_mmap_lock(sem: u64) -> Option<(&'static mut Thread, u64)> {
+pub fn of_mmap_lock(sem: u64) -> Option<(&'static mut Thread, u64)> {
     let mm = sem.wrapping_sub(u64::from(off::MM_MMAP_LOCK()));
     if mm != thread::own_mm() && MMS.get_ptr(mm).is_none() {
         return None;
@@ -541,12 +519,6 @@ fn mmap_acquire_cg(ctx: BtfTracePointContext) {
 #[btf_tracepoint]
 fn mmap_release_cg(ctx: BtfTracePointContext) {
     released(&ctx, ctx.arg(0), ctx.arg::<u8>(2) != 0);
-}
-
-/// `rwsem_mark_wake(sem, wake_type, wake_q)`
-#[fentry]
-fn rwsem_wake_in(ctx: FEntryContext) {
-    wakes(&ctx, ctx.arg(0));
 }
 
 #[fentry]

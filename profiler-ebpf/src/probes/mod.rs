@@ -6,6 +6,7 @@ mod check;
 mod fault;
 mod io_wait;
 mod life;
+mod lock_release;
 mod mmap_lock;
 mod vma_lock;
 mod vma_write;

@@ -2,7 +2,10 @@
 //! goes next, so that the others cost nothing. Out: the start of a fallback, its reason as far as it
 //! can be seen a moment later.
 
-use aya_ebpf::{macros::fentry, programs::FEntryContext};
+use aya_ebpf::{
+    macros::{fentry, kprobe},
+    programs::{FEntryContext, ProbeContext},
+};
 use profiler_common::{
     fault,
     thread::phase,
@@ -12,7 +15,7 @@ use profiler_common::{
 use super::fault::ELSEWHERE;
 use crate::{
     globals::{MISSING, off},
-    kernel::{Mem, Typed},
+    kernel::{Mem, Probed, Typed},
     op, thread,
 };
 
@@ -21,7 +24,7 @@ const RWSEM_WRITER_LOCKED: u64 = 1;
 
 /// `lock_vma_under_rcu(mm, address)` gave no VMA, if this is a fault of user mode.
 #[inline(always)]
-fn refused(mm: *const u8, address: u64) {
+fn refused<M: Mem>(mm: *const u8, address: u64) {
     let Some(t) = thread::current(0) else { return };
     if t.fault.phase == phase::RETRYING {
         if t.fault.address == address {
@@ -36,9 +39,8 @@ fn refused(mm: *const u8, address: u64) {
     if op::current(t) as u8 != Op::Fault as u8 {
         return;
     }
-    // SAFETY: typed pointer to the mm the hook was given.
-    let count: u64 =
-        unsafe { Typed::read(mm, off::MM_MMAP_LOCK().wrapping_add(off::RWSEM_COUNT())) };
+    // SAFETY: the mm the hook was given.
+    let count: u64 = unsafe { M::read(mm, off::MM_MMAP_LOCK().wrapping_add(off::RWSEM_COUNT())) };
     let reason = if off::RWSEM_COUNT() == MISSING {
         FallbackReason::Unknown
     } else if count & RWSEM_WRITER_LOCKED != 0 {
@@ -53,5 +55,12 @@ fn refused(mm: *const u8, address: u64) {
 /// `lock_mm_and_find_vma(mm, address, regs)`
 #[fentry]
 fn vma_lock_entry(ctx: FEntryContext) {
-    refused(ctx.arg(0), ctx.arg(1));
+    refused::<Typed>(ctx.arg(0), ctx.arg(1));
+}
+
+#[kprobe]
+fn vma_lock_kp(ctx: ProbeContext) {
+    if let (Some(mm), Some(address)) = (ctx.arg(0), ctx.arg(1)) {
+        refused::<Probed>(mm, address);
+    }
 }

@@ -5,8 +5,10 @@
 //! is open, an arrival.
 
 use aya_ebpf::{
-    macros::{fentry, fexit},
-    programs::{FEntryContext, FExitContext, tracing::StackIdContext},
+    macros::{btf_tracepoint, fentry, fexit, kprobe},
+    programs::{
+        BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, tracing::StackIdContext,
+    },
 };
 use profiler_common::{
     agg::lock_index,
@@ -17,7 +19,7 @@ use profiler_common::{
 
 use super::mmap_lock::{RWSEM_OWNER_FLAGS, RWSEM_READER_OWNED, Wait, let_go, name, waited};
 use crate::{
-    globals::{MISSING, off},
+    globals::{MISSING, off, opt},
     kernel::{Mem, Probed, Typed, any, now},
     maps::LOCKS,
     op, stack, thread, window,
@@ -29,9 +31,9 @@ const VM_REFCNT_READERS: u32 = 0x3fff_ffff;
 
 /// `vma` is about to be locked. It runs once for each VMA of a write section, waiting or not.
 #[inline(always)]
-fn locks(vma: *const u8) {
-    // SAFETY: typed pointer to a VMA that the write-held `mmap_lock` keeps.
-    let mm: u64 = unsafe { Typed::read(vma, off::VMA_MM()) };
+fn locks<M: Mem>(vma: *const u8) {
+    // SAFETY: a VMA that the hook was given and the write-held `mmap_lock` keeps.
+    let mm: u64 = unsafe { M::read(vma, off::VMA_MM()) };
     let Some(t) = thread::current(mm) else { return };
     let op = any(op::current(t) as u8);
     if let Some(agg) = LOCKS.get_ptr_mut(lock_index(Mode::VmaWrite as u8, op)) {
@@ -41,9 +43,9 @@ fn locks(vma: *const u8) {
     // SAFETY: as above; vm_refcnt is an unsigned int.
     let (vm_start, vm_end, refcnt): (u64, u64, u32) = unsafe {
         (
-            Typed::read(vma, off::VMA_START()),
-            Typed::read(vma, off::VMA_END()),
-            Typed::read(vma, off::VMA_REFCNT()),
+            M::read(vma, off::VMA_START()),
+            M::read(vma, off::VMA_END()),
+            M::read(vma, off::VMA_REFCNT()),
         )
     };
     t.vma_request = VmaRequest {
@@ -51,7 +53,8 @@ fn locks(vma: *const u8) {
         since_ns: now(),
         vm_start,
         vm_end,
-        sem: 0,
+        sem: if M::TYPED { 0 } else { vma as u64 },
+        until_ns: 0,
         contended: u32::from(refcnt & VM_REFCNT_READERS > 1),
         woken: 0,
         stack: 0,
@@ -78,7 +81,7 @@ fn section(t: &Thread, mm: u64) -> u64 {
 
 /// The VMA is locked, or a fatal signal came first.
 #[inline(always)]
-pub fn locked(ctx: &impl StackIdContext, t: &mut Thread, success: bool) {
+pub fn locked(ctx: &impl StackIdContext, t: &mut Thread, end: u64, success: bool) {
     let request = t.vma_request;
     t.vma_request.mm = 0;
     if request.mm == 0 || request.contended | request.woken == 0 {
@@ -96,7 +99,24 @@ pub fn locked(ctx: &impl StackIdContext, t: &mut Thread, success: bool) {
             stack::take(ctx)
         },
     };
-    waited(t, &wait, now(), success);
+    waited(t, &wait, end, success);
+}
+
+/// The thread does something else: where only the entry of `__vma_start_write` is seen, the VMA it
+/// asked for was locked before. One that never slept for it has not waited.
+#[inline(always)]
+pub fn settles(ctx: &impl StackIdContext, t: &mut Thread) {
+    if opt::VMA_ENTRY_ONLY() == 1 && t.vma_request.mm != 0 {
+        settle(ctx, t);
+    }
+}
+
+#[inline(never)]
+fn settle<C: StackIdContext>(ctx: &C, t: &mut Thread) {
+    match t.vma_request.until_ns {
+        0 => t.vma_request.mm = 0,
+        until => locked(ctx, t, until, true),
+    }
 }
 
 /// The current thread lets a VMA go that `writer` waits for.
@@ -178,6 +198,7 @@ pub fn queues(ctx: &impl StackIdContext, sem: u64) {
         vm_start: reader.fault.vm_start,
         vm_end: reader.fault.vm_end,
         sem,
+        until_ns: 0,
         contended: 1,
         woken: 0,
         stack: stack::take(ctx),
@@ -213,17 +234,51 @@ pub fn let_go_rwsem(ctx: &impl StackIdContext, sem: u64) {
 /// `__vma_start_write(vma, ..)`
 #[fentry]
 fn vma_write_in(ctx: FEntryContext) {
-    locks(ctx.arg(0));
+    locks::<Typed>(ctx.arg(0));
 }
 
 #[fexit]
 fn vma_write_out(ctx: FExitContext) {
     if let Some(t) = thread::known() {
-        locked(&ctx, t, true);
+        locked(&ctx, t, now(), true);
+    }
+}
+
+#[kprobe]
+fn vma_write_kp(ctx: ProbeContext) {
+    let Some(vma) = ctx.arg(0) else { return };
+    if let Some(t) = thread::known() {
+        settles(&ctx, t);
+    }
+    locks::<Probed>(vma);
+}
+
+/// (preempt, prev, next, prev_state): `next` is about to run again. If no reader is left in the VMA
+/// it waits for, that was what it waited for.
+#[btf_tracepoint]
+fn vma_switch_tp(ctx: BtfTracePointContext) {
+    let Some(t) = thread::of::<Typed>(ctx.arg(2)) else {
+        return;
+    };
+    let request = &mut t.vma_request;
+    if request.mm == 0 || request.sem == 0 || request.until_ns != 0 {
+        return;
+    }
+    // SAFETY: `Probed` fails instead of faulting; the writer's `mmap_lock` keeps the VMA.
+    let refcnt: u32 = unsafe { Probed::read(request.sem as *const u8, off::VMA_REFCNT()) };
+    if refcnt & VM_REFCNT_READERS <= 1 {
+        request.until_ns = now();
     }
 }
 
 #[fentry]
 fn vma_wake_in(ctx: FEntryContext) {
     wakes(&ctx, ctx.arg(0));
+}
+
+#[kprobe]
+fn vma_wake_kp(ctx: ProbeContext) {
+    if let Some(w) = ctx.arg(0) {
+        wakes(&ctx, w);
+    }
 }

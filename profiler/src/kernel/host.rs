@@ -53,6 +53,21 @@ pub fn symbols_are_seen() -> bool {
     })
 }
 
+/// The symbol of a static function that clang's link-time optimisation made global, as in Android's
+/// kernels: `NAME.llvm.NUMBER`, its arguments as they were. Other suffixes (`.isra`, `.constprop`)
+/// mean that they are not.
+pub fn promoted(function: &str) -> Option<String> {
+    let symbols = fs::File::open("/proc/kallsyms").ok()?;
+    let mut lines = BufReader::new(symbols).lines().map_while(Result::ok);
+    lines.find_map(|line| promotion(&line, function).map(str::to_owned))
+}
+
+fn promotion<'a>(line: &'a str, function: &str) -> Option<&'a str> {
+    let symbol = line.split([' ', '\t']).nth(2)?;
+    let number = symbol.strip_prefix(function)?.strip_prefix(".llvm.")?;
+    number.bytes().all(|b| b.is_ascii_digit()).then_some(symbol)
+}
+
 /// What `/proc/vmstat` counts of faults, system-wide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vmstat {
@@ -147,6 +162,24 @@ fn cpu_list(text: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_keeps_its_arguments_is_taken_for_a_function() {
+        let symbol = |name: &str| {
+            let line = format!("ffffffc008123456 t {name}");
+            promotion(&line, "rwsem_mark_wake").map(str::to_owned)
+        };
+        let promoted = "rwsem_mark_wake.llvm.1234567890";
+        assert_eq!(symbol(promoted).as_deref(), Some(promoted));
+        for other in [
+            "rwsem_mark_wake",
+            "rwsem_mark_wake.isra.0",
+            "rwsem_mark_wake.llvm.1.cold",
+            "rwsem_mark_waker.llvm.1",
+        ] {
+            assert_eq!(symbol(other), None);
+        }
+    }
 
     #[test]
     fn vmstat_has_vma_locks_where_the_kernel_counts_them() {

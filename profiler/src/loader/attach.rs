@@ -61,7 +61,13 @@ fn one(ebpf: &mut Ebpf, btf: &Btf, name: &str, attach: Attach) -> Result<(), Pro
         Attach::KProbe(function) => {
             let p: &mut KProbe = program.try_into()?;
             p.load()?;
-            p.attach(function, 0).map(drop)
+            let Err(refused) = p.attach(function, 0) else {
+                return Ok(());
+            };
+            match host::promoted(function) {
+                Some(symbol) => p.attach(symbol, 0).map(drop),
+                None => Err(refused),
+            }
         }
         Attach::MinorFaults => software_event(program, SoftwareEvent::PageFaultsMin),
         Attach::MajorFaults => software_event(program, SoftwareEvent::PageFaultsMaj),

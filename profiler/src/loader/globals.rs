@@ -50,6 +50,14 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
                     .is_some_and(|r| r.kind == HookChoice::Fentry),
             ),
         ),
+        (
+            "VMA_ENTRY_ONLY",
+            u32::from(
+                ladder
+                    .rung(Group::VmaWrite)
+                    .is_some_and(|r| r.kind == HookChoice::Kprobe),
+            ),
+        ),
         ("VM_FAULT_ERROR", facts.vm_fault_error()),
         ("VM_FAULT_SPECIAL", facts.vm_fault_special()),
         ("KEEP_STACKS", u32::from(request.stacks)),

@@ -3,7 +3,7 @@
 
 use super::{
     Loaded,
-    hooks::{Attach, HookChoice},
+    hooks::{Attach, Chosen, HookChoice},
     table::Group,
 };
 use crate::{
@@ -212,6 +212,14 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     ]
 }
 
+/// The hooks of writers that wait for a VMA whose lock is an rwsem.
+fn rwsem_writers(chosen: &Chosen) -> &'static str {
+    match chosen.rung(Group::LockRelease).map(|r| r.kind) {
+        Some(HookChoice::Kprobe) => "tp_btf contention_{begin,end}, kprobe rwsem_mark_wake",
+        _ => "fentry/fexit rwsem_down_write_slowpath, fentry rwsem_mark_wake",
+    }
+}
+
 /// Who held the lock, writers of VMAs, and what an estimate needs.
 fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     use Quality::{Approximate, Exact, Unavailable};
@@ -241,10 +249,15 @@ fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
         ),
     };
     let writers = match (facts.vma_lock, chosen.rung(Group::VmaWrite)) {
-        (_, Some(hook)) => (Exact, hook.name, ""),
+        (_, Some(hook)) if hook.kind == HookChoice::Fentry => (Exact, hook.name, ""),
+        (_, Some(hook)) => (
+            Approximate,
+            hook.name,
+            "a wait ends when the thread runs again and finds no reader in the VMA",
+        ),
         (VmaLock::Rwsem, None) if release.is_some() => (
             Approximate,
-            "fentry/fexit rwsem_down_write_slowpath, fentry rwsem_mark_wake",
+            rwsem_writers(chosen),
             "an rwsem is taken for a VMA's where its last reader is a fault on a slow path: waits for other readers are not seen",
         ),
         _ => (Unavailable, "", chosen.reason(Group::VmaWrite)),

@@ -168,37 +168,68 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
     ),
     (
         Group::LockRelease,
-        &[Rung {
-            kind: HookChoice::Fentry,
-            name: "fentry rwsem_mark_wake",
-            programs: &[("rwsem_wake_in", FEntry("rwsem_mark_wake"))],
-            functions: &[],
-            tracepoints: &[],
-        }],
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry rwsem_mark_wake",
+                programs: &[("rwsem_wake_in", FEntry("rwsem_mark_wake"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe rwsem_mark_wake",
+                programs: &[("rwsem_wake_kp", KProbe("rwsem_mark_wake"))],
+                functions: &[],
+                tracepoints: &[],
+            },
+        ],
     ),
     (
         Group::VmaWrite,
-        &[Rung {
-            kind: HookChoice::Fentry,
-            name: "fentry/fexit __vma_start_write, fentry rcuwait_wake_up",
-            programs: &[
-                ("vma_write_out", FExit("__vma_start_write")),
-                ("vma_wake_in", FEntry("rcuwait_wake_up")),
-                ("vma_write_in", FEntry("__vma_start_write")),
-            ],
-            functions: &[],
-            tracepoints: &[],
-        }],
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry/fexit __vma_start_write, fentry rcuwait_wake_up",
+                programs: &[
+                    ("vma_write_out", FExit("__vma_start_write")),
+                    ("vma_wake_in", FEntry("rcuwait_wake_up")),
+                    ("vma_write_in", FEntry("__vma_start_write")),
+                ],
+                functions: &[],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe __vma_start_write, rcuwait_wake_up + tp_btf sched_switch",
+                programs: &[
+                    ("vma_switch_tp", TpBtf("sched_switch")),
+                    ("vma_wake_kp", KProbe("rcuwait_wake_up")),
+                    ("vma_write_kp", KProbe("__vma_start_write")),
+                ],
+                functions: &[],
+                tracepoints: &[("sched_switch", 4)],
+            },
+        ],
     ),
     (
         Group::VmaLock,
-        &[Rung {
-            kind: HookChoice::Fentry,
-            name: "fentry lock_mm_and_find_vma",
-            programs: &[("vma_lock_entry", FEntry("lock_mm_and_find_vma"))],
-            functions: &[("lock_mm_and_find_vma", 3)],
-            tracepoints: &[],
-        }],
+        &[
+            Rung {
+                kind: HookChoice::Fentry,
+                name: "fentry lock_mm_and_find_vma",
+                programs: &[("vma_lock_entry", FEntry("lock_mm_and_find_vma"))],
+                functions: &[("lock_mm_and_find_vma", 3)],
+                tracepoints: &[],
+            },
+            Rung {
+                kind: HookChoice::Kprobe,
+                name: "kprobe lock_mm_and_find_vma",
+                programs: &[("vma_lock_kp", KProbe("lock_mm_and_find_vma"))],
+                functions: &[("lock_mm_and_find_vma", 3)],
+                tracepoints: &[],
+            },
+        ],
     ),
     (
         Group::IoWait,

@@ -407,7 +407,7 @@ pub(super) fn each(
 
 /// Undoes the writer's difference.
 pub(super) fn grow(sum: &mut u64, row: &Row<'_>, column: usize) -> rusqlite::Result<()> {
-    let more = counted(row.get(column)?)?;
+    let more = row.get::<_, i64>(column)?.cast_unsigned();
     *sum = limited(sum.wrapping_add(more))?;
     Ok(())
 }

@@ -248,7 +248,7 @@ fn q5(r: &Report) -> String {
     for size in sizes.iter().rev() {
         above += size.faults;
         waited += size.wait_ns;
-        if above * 2 >= faults {
+        if above >= faults.div_ceil(2) {
             return format!(
                 "VMAs of {} and more took {} of the faults and {} of what slow faults waited.",
                 bytes(size.min_pages * r.host.page_size),

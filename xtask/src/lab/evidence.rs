@@ -15,6 +15,8 @@ use super::kernels::Kernel;
 
 pub struct Evidence<'a> {
     pub kernel: &'a Kernel,
+    /// What recorders were told to use.
+    pub hooks: Option<&'static str>,
     pub report: &'a Report,
     pub out: &'a Path,
 }
@@ -111,6 +113,11 @@ impl Evidence<'_> {
             .deserialize()
             .collect::<Result<Vec<Row>, _>>()
             .with_context(named)
+    }
+
+    /// Functions' ends cannot be hooked: no windows, and no time of what shows in these only.
+    pub fn entries_only(&self) -> bool {
+        self.hooks == Some("kprobe")
     }
 
     /// Whether this kernel has per-VMA locks.

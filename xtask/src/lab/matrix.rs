@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use guest::plan::Step;
 
 use super::acceptance::{self, Test};
 use super::evidence::Evidence;
@@ -35,12 +36,69 @@ const AGAIN: usize = 3;
 /// How each test of a cell ended, by its name.
 type Outcomes = Vec<(String, Outcome)>;
 
-/// What a row of the matrix is called: `6.12`, `7.3-rt`.
-pub fn label(series: &str, flavour: Flavour) -> String {
-    match flavour {
-        Flavour::Cloud => series.to_owned(),
-        other => format!("{series}-{other}"),
+/// What the guests of a row have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Guests {
+    pub series: &'static str,
+    pub flavour: Flavour,
+    /// `--hooks` of every recorder in them, where it is not what they choose themselves.
+    pub hooks: Option<&'static str>,
+}
+
+impl Guests {
+    /// What the row is called: `6.12`, `7.3-rt`, `7.3-kprobe`.
+    pub fn label(&self) -> String {
+        self.label_as(self.series)
     }
+
+    fn label_as(&self, series: &str) -> String {
+        let flavour = match self.flavour {
+            Flavour::Cloud => String::new(),
+            other => format!("-{other}"),
+        };
+        let hooks = self.hooks.map(|hooks| format!("-{hooks}"));
+        format!("{series}{flavour}{}", hooks.unwrap_or_default())
+    }
+
+    fn steps(&self, test: &Test) -> Vec<Step> {
+        let mut steps = (test.steps)();
+        if let Some(hooks) = self.hooks {
+            steps.iter_mut().for_each(|step| force(step, hooks));
+        }
+        steps
+    }
+}
+
+/// Commands of vmascope that load probes.
+const LOADING: [&str; 4] = ["record", "report", "doctor", "serve"];
+
+/// Has a step's recorders use these hooks, unless it says itself which.
+fn force(step: &mut Step, hooks: &str) {
+    if step.argv.iter().any(|word| word == "--hooks") {
+        return;
+    }
+    match &mut step.argv[..] {
+        [vmascope, command, ..]
+            if vmascope == "vmascope" && LOADING.contains(&command.as_str()) =>
+        {
+            let more = ["--hooks", hooks].map(str::to_owned);
+            step.argv.splice(2..2, more);
+        }
+        [sh, _, script] if sh == "sh" => {
+            for command in LOADING {
+                let plain = format!("vmascope {command} ");
+                *script = script.replace(&plain, &format!("{plain}--hooks {hooks} "));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A cell whose kernel is there.
+#[derive(Clone, Copy)]
+struct Booted<'a> {
+    guests: Guests,
+    kernel: &'a Kernel,
 }
 
 /// What all cells share.
@@ -69,9 +127,12 @@ impl Matrix {
     }
 
     /// Runs one cell. Never an error: what goes wrong fails the cell's tests.
-    pub fn cell(&self, series: &str, flavour: Flavour, arch: Arch) -> Cell {
+    pub fn cell(&self, guests: Guests, arch: Arch) -> Cell {
+        let Guests {
+            series, flavour, ..
+        } = guests;
         let mut cell = Cell {
-            kernel: label(series, flavour),
+            kernel: guests.label(),
             arch: arch.to_string(),
             outcomes: Vec::new(),
         };
@@ -87,14 +148,17 @@ impl Matrix {
                 "no kernel {series} for {arch}: {} stands for it",
                 kernel.series
             );
-            cell.kernel = format!("{} for {series}", label(&kernel.series, flavour));
+            cell.kernel = format!("{} for {series}", guests.label_as(&kernel.series));
         }
-        let out = self
-            .out
-            .join(format!("{}-{arch}", label(&kernel.series, flavour)));
+        let name = format!("{}-{arch}", guests.label_as(&kernel.series));
+        let out = self.out.join(name);
         let tests: Vec<_> = self.tests().collect();
-        cell.outcomes = self.attempt(&kernel, &tests, &out);
-        self.again(&kernel, &tests, &out, &mut cell.outcomes);
+        let cell_of = Booted {
+            guests,
+            kernel: &kernel,
+        };
+        cell.outcomes = self.attempt(&cell_of, &tests, &out);
+        self.again(&cell_of, &tests, &out, &mut cell.outcomes);
         cell
     }
 
@@ -102,7 +166,7 @@ impl Matrix {
     /// longer than a scenario has time. So does a guest that died with all of its tests: QEMU's
     /// emulation loses races with a kernel that patches its own text. What passes only there is called
     /// flaky, with the reason.
-    fn again(&self, kernel: &Kernel, tests: &[&Test], out: &Path, outcomes: &mut Outcomes) {
+    fn again(&self, cell: &Booted<'_>, tests: &[&Test], out: &Path, outcomes: &mut Outcomes) {
         let failed: Vec<&Test> = tests
             .iter()
             .zip(outcomes.iter())
@@ -115,7 +179,7 @@ impl Matrix {
         }
         let mut place = out.as_os_str().to_owned();
         place.push("-again");
-        for (name, second) in self.attempt(kernel, &failed, Path::new(&place)) {
+        for (name, second) in self.attempt(cell, &failed, Path::new(&place)) {
             let first = outcomes.iter_mut().find(|(n, _)| *n == name);
             if let (Outcome::Passed, Some((_, first))) = (&second, first)
                 && let Outcome::Failed(why) = first
@@ -125,10 +189,10 @@ impl Matrix {
         }
     }
 
-    fn attempt(&self, kernel: &Kernel, tests: &[&Test], out: &Path) -> Outcomes {
-        self.boot(kernel, tests, out).unwrap_or_else(|error| {
+    fn attempt(&self, cell: &Booted<'_>, tests: &[&Test], out: &Path) -> Outcomes {
+        self.boot(cell, tests, out).unwrap_or_else(|error| {
             let text = format!("{error:#}");
-            println!("{} on {}: {text}", kernel.label, kernel.arch);
+            println!("{} on {}: {text}", cell.kernel.label, cell.kernel.arch);
             all_failed(
                 tests.iter().copied(),
                 text.lines().next().unwrap_or_default(),
@@ -136,7 +200,8 @@ impl Matrix {
         })
     }
 
-    fn boot(&self, kernel: &Kernel, tests: &[&Test], out: &Path) -> Result<Outcomes> {
+    fn boot(&self, cell: &Booted<'_>, tests: &[&Test], out: &Path) -> Result<Outcomes> {
+        let Booted { guests, kernel } = *cell;
         let arch = kernel.arch;
         if out.exists() {
             std::fs::remove_dir_all(out)
@@ -163,7 +228,7 @@ impl Matrix {
             slow_disk_ms: kernel.modules.as_ref().map_or(0, |_| SLOW_DISK_MS),
             disk_iops: None,
         };
-        let steps: Vec<_> = tests.iter().flat_map(|test| (test.steps)()).collect();
+        let steps: Vec<_> = tests.iter().flat_map(|test| guests.steps(test)).collect();
         let mut streams = Streams {
             stdout: &mut io::sink(),
             stderr: &mut io::sink(),
@@ -171,6 +236,7 @@ impl Matrix {
         let ended = machine.run(&steps, out, &mut streams)?;
         let evidence = Evidence {
             kernel,
+            hooks: guests.hooks,
             report: &ended.report,
             out,
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::kernels::{Flavour, MATRIX};
-use super::matrix::{Matrix, label};
+use super::matrix::{Guests, Matrix};
 use super::qemu::Qemu;
 use super::table::{self, Cell};
 use super::tools::Tools;
@@ -56,28 +56,50 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// The cells of a row of the matrix run at the same time.
 struct Row {
-    series: &'static str,
-    flavour: Flavour,
+    guests: Guests,
     archs: Vec<Arch>,
 }
 
+const fn guests(series: &'static str, flavour: Flavour) -> Guests {
+    Guests {
+        series,
+        flavour,
+        hooks: None,
+    }
+}
+
+/// As on kernels without fentry, such as Android's.
+const fn kprobe(series: &'static str) -> Guests {
+    Guests {
+        hooks: Some("kprobe"),
+        ..guests(series, Flavour::Cloud)
+    }
+}
+
+/// Beside the series of the matrix, in every run.
+const RUNGS: [Guests; 1] = [kprobe("7.3")];
+
 /// Rows that only a full run has: other flavours, and series beside those of the matrix.
-const MORE: [(&str, Flavour); 8] = [
-    ("6.12", Flavour::Std),
-    ("6.12", Flavour::Rt),
-    ("6.17", Flavour::Cloud),
-    ("6.19", Flavour::Cloud),
-    ("7.0", Flavour::Cloud),
-    ("7.2", Flavour::Cloud),
-    ("7.3", Flavour::Pages16k),
-    ("7.3", Flavour::Rt),
+const MORE: [Guests; 11] = [
+    guests("6.12", Flavour::Std),
+    guests("6.12", Flavour::Rt),
+    guests("6.17", Flavour::Cloud),
+    guests("6.19", Flavour::Cloud),
+    guests("7.0", Flavour::Cloud),
+    guests("7.2", Flavour::Cloud),
+    guests("7.3", Flavour::Pages16k),
+    guests("7.3", Flavour::Rt),
+    kprobe("6.1"),
+    kprobe("6.12"),
+    kprobe("6.18"),
 ];
 
 /// The rows and cells to run: those named, else the matrix, in a full run with more.
 fn cells(only: &[String], full: bool) -> Result<Vec<Row>> {
-    let all: Vec<(&'static str, Flavour)> = MATRIX
+    let all: Vec<Guests> = MATRIX
         .into_iter()
-        .map(|series| (series, Flavour::Cloud))
+        .map(|series| guests(series, Flavour::Cloud))
+        .chain(RUNGS)
         .chain(MORE)
         .collect();
     let mut wanted = Vec::new();
@@ -87,8 +109,8 @@ fn cells(only: &[String], full: bool) -> Result<Vec<Row>> {
             None => (text.as_str(), None),
         };
         let known = arch.is_none_or(|name| Arch::ALL.iter().any(|a| a.name() == name));
-        if !known || !all.iter().any(|(s, f)| label(s, *f) == row) {
-            let rows: Vec<String> = all.iter().map(|(s, f)| label(s, *f)).collect();
+        if !known || !all.iter().any(|guests| guests.label() == row) {
+            let rows: Vec<String> = all.iter().map(Guests::label).collect();
             bail!(
                 "no cell {text} in the matrix: {} / x86_64, aarch64",
                 rows.join(", ")
@@ -98,19 +120,18 @@ fn cells(only: &[String], full: bool) -> Result<Vec<Row>> {
     }
     let is_wanted = |at: usize, row: &str, arch: Arch| {
         if wanted.is_empty() {
-            return full || at < MATRIX.len();
+            return full || at < MATRIX.len() + RUNGS.len();
         }
         wanted
             .iter()
             .any(|(r, a)| *r == row && a.is_none_or(|a| a == arch.name()))
     };
-    let rows = all.iter().enumerate().map(|(at, (series, flavour))| {
-        let row = label(series, *flavour);
-        let has = |arch: &Arch| *flavour != Flavour::Pages16k || *arch == Arch::Aarch64;
+    let rows = all.iter().enumerate().map(|(at, guests)| {
+        let row = guests.label();
+        let has = |arch: &Arch| guests.flavour != Flavour::Pages16k || *arch == Arch::Aarch64;
         let archs = Arch::ALL.into_iter().filter(has);
         Row {
-            series,
-            flavour: *flavour,
+            guests: *guests,
             archs: archs.filter(|arch| is_wanted(at, &row, *arch)).collect(),
         }
     });
@@ -146,7 +167,7 @@ fn machines(args: &Args, rows: &[Row], done: &mut Vec<Done>) -> Result<()> {
             Ok(findings)
         };
         let budget = Duration::from_secs(if args.full { 1800 } else { 600 });
-        let name = format!("guests with {}", label(row.series, row.flavour));
+        let name = format!("guests with {}", row.guests.label());
         done.push(step::run_one(Stage::new(name, budget, body)));
     }
     println!("\n{}", table::render(&cells));
@@ -180,7 +201,7 @@ fn run_row(matrix: &Matrix, row: &Row) -> Result<Vec<Cell>> {
         let cells: Vec<_> = row
             .archs
             .iter()
-            .map(|arch| scope.spawn(|| matrix.cell(row.series, row.flavour, *arch)))
+            .map(|arch| scope.spawn(|| matrix.cell(row.guests, *arch)))
             .collect();
         cells
             .into_iter()
@@ -216,11 +237,12 @@ mod tests {
 
     #[test]
     fn cells_are_chosen_by_row_and_arch() {
-        assert_eq!(count(&[], false), Some(8));
-        assert_eq!(count(&[], true), Some(23));
+        assert_eq!(count(&[], false), Some(10));
+        assert_eq!(count(&[], true), Some(31));
         assert_eq!(count(&["6.12"], false), Some(2));
         assert_eq!(count(&["6.12/aarch64", "7.3"], false), Some(3));
         assert_eq!(count(&["7.3-16k"], false), Some(1));
+        assert_eq!(count(&["7.3-kprobe/aarch64"], false), Some(1));
         assert_eq!(count(&["5.10"], false), None);
         assert_eq!(count(&["6.12/mips"], false), None);
     }

@@ -117,15 +117,18 @@ fn figure(seen: &Seen, policy: &str, what: &str) -> Result<u64> {
     number(&seen.report, &format!("/what_if/{policy}/{what}"))
 }
 
-/// Where there is nothing to tell, it is said.
-fn told(evidence: &Evidence<'_>, report: &Value) -> Result<bool> {
+/// Where there is nothing to tell, it is said, and why.
+fn untold(evidence: &Evidence<'_>, report: &Value) -> Result<Option<Outcome>> {
     let none = report["what_if"].is_null();
-    ensure!(
-        none != evidence.per_vma_locks(),
-        "what_if is {}",
-        report["what_if"]
-    );
-    Ok(!none)
+    let tells = evidence.per_vma_locks() && !evidence.entries_only();
+    ensure!(none != tells, "what_if is {}", report["what_if"]);
+    if !none {
+        return Ok(None);
+    }
+    let reason = report["signals"]["what_if"]["reason"].as_str();
+    let reason = reason.filter(|reason| !reason.is_empty());
+    let reason = reason.context("what_if is null, and no reason is told")?;
+    Ok(Some(Outcome::Skipped(reason.to_owned())))
 }
 
 fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
@@ -149,8 +152,8 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
 fn each(evidence: &Evidence<'_>, cases: &[Case]) -> Result<Outcome> {
     for Case(run, args) in cases {
         let seen = run.seen(evidence, "conflict")?;
-        if !told(evidence, &seen.report)? {
-            return Ok(Outcome::Skipped("this kernel has no per-VMA locks".into()));
+        if let Some(skipped) = untold(evidence, &seen.report)? {
+            return Ok(skipped);
         }
         met(&seen, args).with_context(|| run.what)?;
         let lost = figure(&seen, "hold_across_io", "lost_ns")?
@@ -232,8 +235,8 @@ pub const FORK: Test = Test {
     check: |evidence| {
         for (run, faulters, _) in FORKS {
             let seen = run.seen(evidence, "fork")?;
-            if !told(evidence, &seen.report)? {
-                return Ok(Outcome::Skipped("this kernel has no per-VMA locks".into()));
+            if let Some(skipped) = untold(evidence, &seen.report)? {
+                return Ok(skipped);
             }
             let faulters: u64 = faulters.parse()?;
             // A preemptible kernel skips programs that were preempted on the same CPU, also those that

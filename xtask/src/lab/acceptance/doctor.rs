@@ -56,7 +56,8 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         session["tier"]
     );
     // arm64 has no trampolines before 6.4: programs load there, and cannot be attached.
-    let kprobes = kernel.series == "6.1" && kernel.arch == Arch::Aarch64;
+    let kprobes =
+        evidence.entries_only() || (kernel.series == "6.1" && kernel.arch == Arch::Aarch64);
     let wanted = if kprobes { "kprobe" } else { "fentry" };
     let served = signals.iter().any(|signal| {
         let word = |key: &str| signal[key].as_str().unwrap_or_default();
