@@ -48,8 +48,26 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct Probing {
     /// Only these processes (may be repeated, or a list: 12,34)
-    #[arg(short, long, value_delimiter = ',', value_name = "PID")]
+    #[arg(
+        short,
+        long,
+        value_delimiter = ',',
+        value_name = "PID",
+        group = "whose"
+    )]
     pub pid: Vec<u32>,
+    /// Only what runs in this cgroup, or below it (may be repeated)
+    #[arg(short, long, value_name = "PATH", group = "whose")]
+    pub cgroup: Vec<PathBuf>,
+    /// Only what runs in this container, by its id, in this pod, by its uid, or in this service
+    #[arg(long, value_name = "ID", group = "whose")]
+    pub container: Vec<String>,
+    /// Only processes of this user (may be repeated)
+    #[arg(long, value_name = "UID", group = "whose")]
+    pub uid: Vec<u32>,
+    /// Only processes of this Android app
+    #[arg(long, value_name = "NAME", group = "whose")]
+    pub package: Option<String>,
     /// Poll the counters this often
     #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = interval)]
     pub interval: Duration,
@@ -84,7 +102,7 @@ pub struct Top {
     #[command(flatten)]
     pub probing: Probing,
     /// A recording to play
-    #[arg(conflicts_with = "pid")]
+    #[arg(conflicts_with = "whose")]
     pub file: Option<PathBuf>,
 }
 
@@ -123,7 +141,7 @@ pub struct Record {
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     /// The command to run; it and its descendants are measured
-    #[arg(last = true, conflicts_with = "pid", value_name = "CMD")]
+    #[arg(last = true, conflicts_with = "whose", value_name = "CMD")]
     pub command: Vec<String>,
 }
 

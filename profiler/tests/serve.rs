@@ -8,6 +8,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
@@ -16,6 +17,7 @@ use std::{
 
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::MetricFamily;
 use prost::Message as _;
+use vmascope::sinks::prometheus::{METRICS, full_name};
 
 /// Per host, as docs/serve.md has it.
 const SERIES: usize = 500;
@@ -95,10 +97,17 @@ impl Daemon {
     }
 
     fn rss_kb(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let anon = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
-        let kb = anon.unwrap().trim().trim_end_matches(" kB");
-        kb.parse().unwrap()
+        let status = format!("/proc/{}/status", self.child.id());
+        let kb = field(Path::new(&status), "RssAnon:");
+        kb.trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Every thread's, by field.
+    fn of_threads(&self, name: &str) -> Vec<String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks
+            .map(|task| field(&task.unwrap().path().join("status"), name))
+            .collect()
     }
 
     /// As a service manager ends it.
@@ -111,6 +120,13 @@ impl Daemon {
         assert_eq!(status.code(), Some(0));
         begin.elapsed()
     }
+}
+
+/// Of a `status` file.
+fn field(status: &Path, name: &str) -> String {
+    let status = fs::read_to_string(status).unwrap();
+    let value = status.lines().find_map(|l| l.strip_prefix(name));
+    value.unwrap().trim().to_owned()
 }
 
 fn sum(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
@@ -144,6 +160,15 @@ fn it_counts_what_the_kernel_counts_and_never_backwards() {
     let daemon = Daemon::start("127.0.0.1:0");
     sleep(SETTLED);
     let (first, before) = (daemon.scrape(), own_faults());
+    // It measures without any privilege.
+    for name in ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"] {
+        let all = daemon.of_threads(name);
+        assert!(
+            all.len() > 1 && all.iter().all(|c| c == "0000000000000000"),
+            "{name} {all:?}"
+        );
+    }
+    assert!(daemon.of_threads("NoNewPrivs:").iter().all(|n| n == "1"));
     let mut last = first.clone();
     for _ in 0..5 {
         std::thread::spawn(|| fault(20_000)).join().unwrap();
@@ -267,4 +292,28 @@ fn what_cannot_be_is_told_in_a_line() {
         );
     }
     daemon.end();
+}
+
+/// The table of docs/serve.md has every metric there is, with its type and meaning.
+#[test]
+fn the_table_of_metrics_is_true() {
+    let doc = include_str!("../../docs/serve.md");
+    let rows: Vec<Vec<&str>> = doc
+        .lines()
+        .filter(|line| line.starts_with("| `vmascope_") || line.starts_with("| `process_"))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let told = rows.iter().map(|row| {
+        let name = row[1].trim_matches('`').to_owned();
+        (name, row[2].to_owned(), row[4].to_owned())
+    });
+    let true_ones = METRICS
+        .iter()
+        .map(|m| (full_name(m), m.kind.as_str().to_owned(), m.help.to_owned()));
+    assert_eq!(
+        told.skip_while(|(name, ..)| name != "vmascope_faults_total")
+            .take(METRICS.len())
+            .collect::<Vec<_>>(),
+        true_ones.collect::<Vec<_>>()
+    );
 }

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     cli::Serve,
     error::say,
+    kernel::capabilities,
     model::{Batch, Snapshot},
     session,
     sinks::prometheus::{Exposition, Format, Scrape},
@@ -57,6 +58,8 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
                 .with_context(|| format!("cannot listen on {}", args.listen))?;
             let mut live = session::start(&asked)?;
             live.forget_the_dead();
+            // All that takes privileges is done, and there is no other thread yet.
+            capabilities::drop_all().context("cannot drop privileges")?;
             live.arm()?;
             let latest = Latest::default();
             let mut keep = Publisher {

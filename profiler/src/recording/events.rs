@@ -7,7 +7,7 @@ use rusqlite::{
     types::{FromSql, ValueRef},
 };
 
-use super::session::odd;
+use super::session::{counted, odd};
 use crate::model::{FaultEvent, Session};
 
 /// What the session can tell of a fault. A word that is only a placeholder becomes NULL, which
@@ -51,6 +51,10 @@ pub(super) fn i(value: u64) -> i64 {
     value.cast_signed()
 }
 
+pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    counted(row.get(column)?)
+}
+
 pub(super) fn u(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
@@ -74,6 +78,10 @@ impl<'a> Columns<'a> {
     pub fn next<T: FromSql>(&mut self) -> rusqlite::Result<T> {
         self.at += 1;
         self.row.get(self.at - 1)
+    }
+
+    pub fn count(&mut self) -> rusqlite::Result<u64> {
+        counted(self.next()?)
     }
 
     pub fn u64(&mut self) -> rusqlite::Result<u64> {
@@ -209,8 +217,8 @@ impl Event for FaultEvent {
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(FaultEvent {
-            start_ns: u(row, "start_ns")?,
-            end_ns: u(row, "end_ns")?,
+            start_ns: count(row, "start_ns")?,
+            end_ns: count(row, "end_ns")?,
             cpu: row.get("cpu")?,
             tid: row.get("tid")?,
             tgid: row.get("tgid")?,
@@ -229,11 +237,11 @@ impl Event for FaultEvent {
             retry: word_or_none(row, "retry_reason", RetryReason::from_name)?,
             held: word_or_none(row, "held_wait", HeldWait::from_name)?,
             folio: word_or_none(row, "folio_state", FolioState::from_name)?,
-            mmap_wait_ns: u(row, "mmap_wait_ns")?,
-            io_wait_ns: u_or_zero(row, "io_wait_ns")?,
-            run_delay_ns: u_or_zero(row, "run_delay_ns")?,
-            userfault_wait_ns: u_or_zero(row, "userfault_wait_ns")?,
-            held_wait_ns: u_or_zero(row, "held_wait_ns")?,
+            mmap_wait_ns: count(row, "mmap_wait_ns")?,
+            io_wait_ns: counted(or_nothing(row, "io_wait_ns")?)?,
+            run_delay_ns: counted(or_nothing(row, "run_delay_ns")?)?,
+            userfault_wait_ns: counted(or_nothing(row, "userfault_wait_ns")?)?,
+            held_wait_ns: counted(or_nothing(row, "held_wait_ns")?)?,
             ioprio: row.get("ioprio")?,
             dev: or_nothing(row, "dev")?,
             ino: u_or_zero(row, "ino")?,

@@ -95,7 +95,7 @@ enum Merge {
 impl ThreadColumn {
     fn sql_type(&self) -> &'static str {
         match self.name.as_str() {
-            "comm" | "fault_log2_us" => "TEXT",
+            "comm" | "container" | "fault_log2_us" => "TEXT",
             _ => "INTEGER",
         }
     }
@@ -124,6 +124,7 @@ pub fn thread_columns() -> Vec<ThreadColumn> {
         column("tid", Merge::Drop),
         column("tgid", Merge::Group),
         column("comm", Merge::OfLeader),
+        column("container", Merge::OfLeader),
         column("exited", Merge::Min),
     ];
     for path in Path::ALL {

@@ -281,6 +281,7 @@ fn task(t: &Thread, knows: &Knows) -> TaskReport {
         tgid: t.tgid,
         tid: t.tid,
         comm: t.comm.clone(),
+        container: (!t.container.is_empty()).then(|| t.container.clone()),
         exited: t.exited,
         faults: t.faults(),
         minor: t.minor,

@@ -166,6 +166,8 @@ pub struct TaskReport {
     pub tgid: u32,
     pub tid: u32,
     pub comm: String,
+    /// What the process runs in: a container or a service.
+    pub container: Option<String>,
     pub exited: bool,
     pub faults: u64,
     pub minor: u64,

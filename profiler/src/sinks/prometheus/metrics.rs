@@ -14,7 +14,7 @@ use prometheus_client::{
 
 use super::{
     native::{self, buckets},
-    processes::Sums as Process,
+    processes::{Name, Sums as Process},
     table::METRICS,
     totals::Sums,
 };
@@ -29,8 +29,7 @@ pub struct Page {
     pub knows: Knows,
     pub now: Snapshot,
     pub totals: Sums,
-    /// By name.
-    pub processes: Vec<(String, Process)>,
+    pub processes: Vec<(Name, Process)>,
 }
 
 /// Base units, as Prometheus wants them.
@@ -68,6 +67,13 @@ pub enum Value {
 
 pub type Labels = Vec<(&'static str, String)>;
 
+pub fn process(name: &Name) -> Labels {
+    vec![
+        ("process", name.comm.clone()),
+        ("container", name.container.clone()),
+    ]
+}
+
 #[derive(Default)]
 pub struct Samples(pub Vec<(Labels, Value)>);
 
@@ -78,6 +84,10 @@ impl Samples {
 
     pub fn with(&mut self, label: &'static str, name: &str, value: Value) {
         self.0.push((vec![(label, name.to_owned())], value));
+    }
+
+    pub fn process(&mut self, name: &Name, value: Value) {
+        self.0.push((process(name), value));
     }
 
     pub fn counts<W: Copy>(

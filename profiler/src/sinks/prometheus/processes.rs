@@ -25,7 +25,8 @@ pub struct Sums {
 impl Sums {
     fn of(t: &Thread) -> Self {
         Self {
-            faults: t.faults(),
+            // As `getrusage` counts them: hooks may miss some.
+            faults: t.minor + t.major,
             fault_ns: t.sum_ns,
             wait_ns: t.wait_sum_ns,
         }
@@ -58,14 +59,22 @@ impl Sums {
     }
 }
 
+/// Processes of one name in one container are one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name {
+    pub comm: String,
+    /// Empty: none.
+    pub container: String,
+}
+
 pub struct Processes {
     top: usize,
     /// Threads as they were in the last snapshot. One that has exited may be in two.
     before: HashMap<(u32, u32), Sums>,
     /// How much each name did lately.
-    weights: HashMap<String, f64>,
+    weights: HashMap<Name, f64>,
     /// By name, whether it is shown now; what it did while it was shown.
-    sums: BTreeMap<String, (bool, Sums)>,
+    sums: BTreeMap<Name, (bool, Sums)>,
     other: Sums,
 }
 
@@ -81,32 +90,43 @@ impl Processes {
     }
 
     pub fn fold(&mut self, threads: &[Thread]) {
-        let leaders: HashMap<u32, &str> = threads
+        let leaders: HashMap<u32, &Thread> = threads
             .iter()
             .filter(|t| t.tid == t.tgid)
-            .map(|t| (t.tgid, t.comm.as_str()))
+            .map(|t| (t.tgid, t))
             .collect();
-        let mut news: HashMap<&str, Sums> = HashMap::new();
+        let mut by_process: HashMap<u32, (&Thread, Sums)> = HashMap::new();
         let mut present = HashMap::with_capacity(threads.len());
         for t in threads {
             let (key, now) = ((t.tgid, t.tid), Sums::of(t));
             let before = self.before.get(&key).copied().unwrap_or_default();
-            let name = leaders.get(&t.tgid).copied().unwrap_or(&t.comm);
-            news.entry(name).or_default().add(&now.since(&before));
+            let leader = leaders.get(&t.tgid).copied().unwrap_or(t);
+            let (_, news) = by_process
+                .entry(t.tgid)
+                .or_insert((leader, Sums::default()));
+            news.add(&now.since(&before));
             present.insert(key, now);
         }
         self.before = present;
+        let mut news: HashMap<Name, Sums> = HashMap::new();
+        for (leader, new) in by_process.into_values() {
+            let name = Name {
+                comm: leader.comm.clone(),
+                container: leader.container.clone(),
+            };
+            news.entry(name).or_default().add(&new);
+        }
         self.weigh(&news);
         self.choose();
         for (name, new) in news {
-            match self.sums.get_mut(name) {
+            match self.sums.get_mut(&name) {
                 Some((true, sum)) => sum.add(&new),
                 _ => self.other.add(&new),
             }
         }
     }
 
-    fn weigh(&mut self, news: &HashMap<&str, Sums>) {
+    fn weigh(&mut self, news: &HashMap<Name, Sums>) {
         for weight in self.weights.values_mut() {
             *weight *= FADE;
         }
@@ -114,17 +134,17 @@ impl Processes {
         for (name, new) in news {
             let new = new.weight();
             if new > 0.0 {
-                *self.weights.entry((*name).to_owned()).or_default() += new;
+                *self.weights.entry(name.clone()).or_default() += new;
             }
         }
     }
 
-    fn weight(&self, name: &str) -> f64 {
+    fn weight(&self, name: &Name) -> f64 {
         self.weights.get(name).copied().unwrap_or(0.0)
     }
 
     fn choose(&mut self) {
-        let mut hidden: Vec<(String, f64)> = self
+        let mut hidden: Vec<(Name, f64)> = self
             .weights
             .iter()
             .filter(|(name, _)| self.sums.get(*name).is_none_or(|(shown, _)| !shown))
@@ -133,7 +153,7 @@ impl Processes {
         hidden.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         for (name, weight) in hidden.into_iter().take(self.top) {
             let shown = self.sums.iter().filter(|(_, (shown, _))| *shown);
-            let shown: Vec<(String, f64)> = shown
+            let shown: Vec<(Name, f64)> = shown
                 .map(|(name, _)| (name.clone(), self.weight(name)))
                 .collect();
             if shown.len() >= self.top {
@@ -161,20 +181,22 @@ impl Processes {
     }
 
     /// By name; `other` last.
-    pub fn shown(&self) -> Vec<(String, Sums)> {
+    pub fn shown(&self) -> Vec<(Name, Sums)> {
         let shown = self.sums.iter().filter(|(_, (shown, _))| *shown);
         let mut all: Vec<_> = shown
             .map(|(name, (_, sums))| (name.clone(), *sums))
             .collect();
-        all.push(("other".to_owned(), self.other));
+        let other = Name {
+            comm: "other".to_owned(),
+            container: String::new(),
+        };
+        all.push((other, self.other));
         all
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use profiler_common::words::Path;
-
     use super::*;
 
     fn thread(tgid: u32, comm: &str, faults: u64, exited: bool) -> Thread {
@@ -185,13 +207,13 @@ mod tests {
             exited,
             ..Thread::default()
         };
-        t.by_path[Path::VmaLock as usize] = faults;
+        t.minor = faults;
         t
     }
 
     fn faults(p: &Processes, name: &str) -> Option<u64> {
         let shown = p.shown();
-        let found = shown.iter().find(|(n, _)| n == name);
+        let found = shown.iter().find(|(n, _)| n.comm == name);
         found.map(|(_, sums)| sums.faults)
     }
 
@@ -207,13 +229,20 @@ mod tests {
         p.fold(&[thread(1, "a", 2, false), thread(2, "a", 9, false)]);
         assert_eq!(faults(&p, "a"), Some(17));
         assert_eq!(faults(&p, "other"), Some(0));
+        // The same name elsewhere is another.
+        let mut elsewhere = thread(3, "a", 4, false);
+        elsewhere.container = "3f1d0d6a5c9b".into();
+        p.fold(&[thread(2, "a", 9, false), elsewhere]);
+        let shown = p.shown();
+        let of: Vec<u64> = shown.iter().map(|(_, sums)| sums.faults).collect();
+        assert_eq!(of, [17, 4, 0]);
     }
 
     #[test]
     fn the_busiest_are_shown_and_nothing_is_counted_twice() {
         let mut p = Processes::new(2);
         let mut counts = [100, 50, 1, 0];
-        let mut last: BTreeMap<String, u64> = BTreeMap::new();
+        let mut last: BTreeMap<Name, u64> = BTreeMap::new();
         for round in 0..60u64 {
             counts[0] += 100;
             counts[1] += if round < 10 { 50 } else { 0 };
@@ -229,7 +258,7 @@ mod tests {
             assert!(shown.len() <= 3);
             for (name, sums) in &shown {
                 let before = last.insert(name.clone(), sums.faults).unwrap_or(0);
-                assert!(sums.faults >= before, "{name} went down");
+                assert!(sums.faults >= before, "{name:?} went down");
             }
         }
         assert!(faults(&p, "d").is_some() && faults(&p, "b").is_none());

@@ -5,7 +5,7 @@ use profiler_common::words::{FallbackReason, HeldWait, Kind, Loss, Mode, Op, Pat
 use prometheus_client::metrics::MetricType;
 
 use super::{
-    metrics::{Base, Metric, Page, Samples, Value},
+    metrics::{Base, Metric, Page, Samples, Value, process},
     totals::Cost,
 };
 use crate::model::Quality;
@@ -279,7 +279,7 @@ pub const METRICS: &[Metric] = &[
         |p, out| {
             if p.knows.count {
                 for (name, sums) in &p.processes {
-                    out.with("process", name, Value::Count(sums.faults));
+                    out.process(name, Value::Count(sums.faults));
                 }
             }
         },
@@ -290,7 +290,7 @@ pub const METRICS: &[Metric] = &[
         |p, out| {
             if p.knows.latency {
                 for (name, sums) in &p.processes {
-                    out.with("process", name, Value::Seconds(sums.fault_ns));
+                    out.process(name, Value::Seconds(sums.fault_ns));
                 }
             }
         },
@@ -304,7 +304,8 @@ pub const METRICS: &[Metric] = &[
             }
             for (name, sums) in &p.processes {
                 for mode in SIDES {
-                    let labels = vec![("process", name.clone()), ("mode", mode.name().to_owned())];
+                    let mut labels = process(name);
+                    labels.push(("mode", mode.name().to_owned()));
                     let value = Value::Seconds(sums.wait_ns[mode as usize]);
                     out.0.push((labels, value));
                 }
@@ -318,7 +319,7 @@ pub const METRICS: &[Metric] = &[
             if p.knows.vma_write {
                 for (name, sums) in &p.processes {
                     let value = Value::Seconds(sums.wait_ns[Mode::VmaWrite as usize]);
-                    out.with("process", name, value);
+                    out.process(name, value);
                 }
             }
         },

@@ -14,6 +14,7 @@ mod majors;
 mod queue;
 mod reader;
 mod rungs;
+mod serve;
 mod stacks;
 mod storm;
 mod stress;
@@ -63,6 +64,7 @@ pub const ALL: &[Test] = &[
     conflict::FORK,
     reader::READER,
     stacks::STACKS,
+    serve::SERVE,
     stress::STRESS,
     stress::STRESS_MINUTE,
 ];
