@@ -5,8 +5,11 @@
 //! machine is a skipped check, with the reason.
 
 mod api;
+mod judged;
 mod live;
 mod queries;
+mod replay;
+mod server;
 mod tool;
 
 use std::fs;
@@ -18,7 +21,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::step::{Findings, Outcome};
 use crate::{paths, python, system};
 use queries::Dashboard;
-use tool::Prometheus;
+pub use replay::replay;
+pub use tool::Prometheus;
 
 /// Grafana's own types of a dashboard, made from its schema.
 const SCHEMA: python::Packages = python::Packages {
