@@ -30,6 +30,8 @@ const SIGNALS: [(&str, &str); 12] = [
 ];
 /// Series of these come with their first event.
 const EVENTS: [&str; 2] = ["vmascope_vma_write_blocked_", "vmascope_conflicts_"];
+/// Asked for only where there are VMA locks to fall back from.
+const FALLBACKS: [&str; 2] = ["path=\"fallback\"", "vmascope_fallbacks:"];
 /// What Grafana would fill in for a scrape interval of a second.
 const WINDOWS: [(&str, &str); 2] = [("__rate_interval", "4s"), ("__range", "60s")];
 
@@ -40,6 +42,7 @@ pub struct Judged<'a> {
     unavailable: BTreeSet<String>,
     /// Names of metrics.
     present: BTreeSet<String>,
+    vma_locks: bool,
     /// Queries with data, by dashboard or file of rules.
     good: BTreeMap<String, usize>,
     bad: BTreeMap<String, Vec<String>>,
@@ -52,7 +55,9 @@ impl<'a> Judged<'a> {
         let unavailable = "vmascope_signal_quality{quality=\"unavailable\"}";
         let names = server.api.names("signal", unavailable)?;
         let present = server.api.names("__name__", "{job=\"vmascope\"}")?;
+        let designs = server.api.names("vma_lock", "vmascope_build_info")?;
         Ok(Self {
+            vma_locks: designs != ["none"],
             server,
             span,
             unavailable: names.into_iter().collect(),
@@ -116,7 +121,15 @@ impl<'a> Judged<'a> {
                 }
                 "no data".to_owned()
             }
-            Ok(Answer::NoNumber) => "no number in the data".to_owned(),
+            // A quantile of nothing; a ratio must have something below it.
+            Ok(Answer::NoNumber) => match self.empty(expr) {
+                Some(why) => {
+                    let places = self.skipped.entry(why).or_default();
+                    places.push(place.to_owned());
+                    return;
+                }
+                None => "no number in the data".to_owned(),
+            },
             Err(why) => format!("{why:#}"),
         };
         let all = self.bad.entry(whose.to_owned()).or_default();
@@ -125,12 +138,26 @@ impl<'a> Judged<'a> {
 
     /// Why a query may have no data: by what the daemon says, not by what is usual.
     fn excuse(&self, expr: &str) -> Option<String> {
+        if !self.vma_locks && FALLBACKS.iter().any(|part| expr.contains(part)) {
+            return Some("this kernel has no per-VMA locks".to_owned());
+        }
         metrics(expr).into_iter().find_map(|name| {
             let signal = signal_of(name).filter(|s| self.unavailable.contains(*s));
             let signal = signal.map(|s| format!("{s} is unavailable on this kernel"));
             let is_event = EVENTS.iter().any(|event| name.starts_with(event));
             let none = is_event && !self.present.contains(name);
             signal.or_else(|| none.then(|| format!("{name} has had no event")))
+        })
+    }
+
+    /// The histogram in a query that has nothing in it.
+    fn empty(&self, expr: &str) -> Option<String> {
+        let (api, at_s) = (&self.server.api, self.span.to_s);
+        metrics(expr).into_iter().find_map(|name| {
+            let name = name.strip_suffix("_bucket")?;
+            let count = format!("sum({name}_count) or histogram_count(sum({name}))");
+            let none = api.numbers(&count, at_s).ok()? == [0.0];
+            none.then(|| format!("{name} has had no event"))
         })
     }
 

@@ -47,6 +47,7 @@ pub fn check(
     ];
     load(&program, &dir)?;
     sleep(SETTLED);
+    let killed_s = now_s()?;
     drop(first);
     let _second = daemon(&program, &dir, target)?;
     load(&program, &dir)?;
@@ -66,7 +67,7 @@ pub fn check(
         let name = server.name;
         findings.push(
             format!("{name}: no counter goes down but where the daemon was killed"),
-            outcome(resets(server, span.to_s)),
+            outcome(resets(server, killed_s, 0.0).and_then(|()| resets(server, span.to_s, 1.0))),
         );
         findings.push(
             format!("{name}: histograms are {name}"),
@@ -116,16 +117,20 @@ fn load(program: &Path, dir: &Path) -> Result<()> {
     storm.args(["demo", "storm", "--duration", STORM]);
     let mut file = Command::new(program);
     file.args(["demo", "file", "--random", "--pages", "100"]);
-    let mut both = [start(&mut storm, &log)?, start(&mut file, &log)?];
-    for running in &mut both {
+    let mut all = vec![start(&mut storm, &log)?];
+    // Slow storage is a file system of ours, which containers may not have.
+    if Path::new("/dev/fuse").exists() {
+        all.push(start(&mut file, &log)?);
+    }
+    for running in &mut all {
         let status = running.0.wait()?;
         ensure!(status.success(), "a stimulus failed: see {}", log.display());
     }
     Ok(())
 }
 
-/// The daemon was killed once, with its counters high: each counter begins anew at most once.
-fn resets(server: &Server, at_s: f64) -> Result<()> {
+/// The daemon is killed with its counters high: each counter begins anew then, and at no other time.
+fn resets(server: &Server, at_s: f64, restarts: f64) -> Result<()> {
     let names = server.api.names("__name__", "{job=\"vmascope\"}")?;
     let counts = |name: &&String| {
         ["_total", "_count", "_sum", "_bucket"]
@@ -140,14 +145,16 @@ fn resets(server: &Server, at_s: f64) -> Result<()> {
     for name in names {
         let query = format!("max(resets({name}{{job=\"vmascope\"}}[10m]))");
         let found = server.api.numbers(&query, at_s)?;
-        ensure!(!found.is_empty(), "{name} cannot be asked for");
-        ensure!(found[0] <= 1.0, "{name} went down {} times", found[0]);
+        // Those that come with their first event may have come later.
+        let most = found.first().copied().unwrap_or(0.0);
+        ensure!(most <= restarts, "{name} went down {most} times");
     }
-    let query = format!("resets({faults}{{path=\"vma_lock\"}}[10m])");
-    let restarts = server.api.numbers(&query, at_s)?;
+    let found = server
+        .api
+        .numbers(&format!("max(resets({faults}[10m]))"), at_s)?;
     ensure!(
-        restarts == [1.0],
-        "{faults} began anew {restarts:?} times, the daemon once"
+        found == [restarts],
+        "{faults} began anew {found:?} times, the daemon {restarts}"
     );
     Ok(())
 }
