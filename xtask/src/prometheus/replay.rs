@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,17 +20,18 @@ use super::judged::Judged;
 use super::server::{Server, now_s};
 use super::tool::Prometheus;
 
-/// More would only take longer.
-const PAGES: usize = 12;
+/// More would only take longer; with fewer there are no rates.
+const PAGES: RangeInclusive<usize> = 4..=12;
 const INTERVAL: &str = "500ms";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `dir` is for what the server writes.
 pub fn replay(prometheus: &Prometheus, pages: &[PathBuf], dir: &Path) -> Result<()> {
-    ensure!(pages.len() >= PAGES, "only {} pages", pages.len());
-    let at = |n: usize| &pages[n * (pages.len() - 1) / (PAGES - 1)];
-    let texts = (0..PAGES).map(|n| {
-        let path = at(n);
+    ensure!(pages.len() >= *PAGES.start(), "{} pages", pages.len());
+    let count = pages.len().min(*PAGES.end());
+    let texts = (0..count).map(|n| {
+        // The first, the last, and what lies between.
+        let path = &pages[n * (pages.len() - 1) / (count - 1)];
         fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     });
     let texts = texts.collect::<Result<Vec<_>>>()?;
@@ -41,12 +43,12 @@ pub fn replay(prometheus: &Prometheus, pages: &[PathBuf], dir: &Path) -> Result<
     let shown = Arc::new(AtomicUsize::new(0));
     let from_s = now_s()?;
     let begin = Instant::now();
-    let count = Arc::clone(&shown);
+    let counter = Arc::clone(&shown);
     // Ends with us: it only waits for scrapers.
-    spawn(move || show(&listener, &texts, &count));
+    spawn(move || show(&listener, &texts, &counter));
     let server = Server::start(prometheus, dir, target, "classic", INTERVAL)?;
     // All pages, and the last until the rules have seen it.
-    while shown.load(Ordering::Relaxed) < PAGES + 3 {
+    while shown.load(Ordering::Relaxed) < count + 3 {
         ensure!(begin.elapsed() < PATIENCE, "Prometheus does not scrape");
         sleep(Duration::from_millis(100));
     }
