@@ -5,17 +5,29 @@
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::arch::Arch;
 use crate::step::{self, Findings, Outcome, Stage};
-use crate::{exports, files, paths, system, toolchain};
+use crate::{exports, files, paths, prometheus, system, toolchain};
 
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Only these stages, such as fmt or prometheus.
+    #[arg(long, value_name = "STAGE")]
+    only: Vec<String>,
+}
 
-pub fn run(_args: &Args) -> Result<ExitCode> {
-    Ok(step::summary(&step::run_all(stages())))
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut stages = stages();
+    if !args.only.is_empty() {
+        let names: Vec<String> = stages.iter().map(|s| s.name().to_owned()).collect();
+        if let Some(unknown) = args.only.iter().find(|name| !names.contains(name)) {
+            bail!("no stage {unknown}: there are {}", names.join(", "));
+        }
+        stages.retain(|stage| args.only.iter().any(|name| name == stage.name()));
+    }
+    Ok(step::summary(&step::run_all(stages)))
 }
 
 /// The stages, in the order of what fails fastest. Budgets are those of an empty target folder on
@@ -33,6 +45,7 @@ pub fn stages() -> Vec<Stage<'static>> {
         Stage::new("unit tests", seconds(360), unit_tests),
         Stage::new("traces", seconds(60), exports::traces),
         Stage::new("pages", seconds(90), exports::pages),
+        Stage::new("prometheus", seconds(120), prometheus::check),
         Stage::new("no-op rebuild", seconds(10), no_op_rebuild),
     ]
 }

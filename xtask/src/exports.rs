@@ -10,11 +10,15 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::paths;
+use crate::python::{self, Packages};
 use crate::step::{Findings, Outcome};
 use crate::system::{self, Need};
 
-/// The official schema, as a package for Python.
-const SCHEMA: [&str; 2] = ["perfetto==0.59.1", "protobuf>=5,<8"];
+const SCHEMA: Packages = Packages {
+    wanted: &["perfetto==0.59.1", "protobuf>=5,<8"],
+    module: "perfetto.protos.perfetto.trace.perfetto_trace_pb2",
+    what: "Perfetto's schema",
+};
 /// Seconds for one page; a browser's first start takes some.
 const PATIENCE: &str = "60";
 /// Narrow as a phone, and wide as a desk.
@@ -66,7 +70,7 @@ fn stem(path: &Path) -> String {
 /// Every trace against the recording it came from.
 pub fn traces() -> Result<Findings> {
     let traces = exported("pftrace")?;
-    let python = match schema() {
+    let python = match SCHEMA.python() {
         Ok(python) => python,
         Err(why) => {
             return Ok(Findings::one(
@@ -82,87 +86,12 @@ pub fn traces() -> Result<Findings> {
             .arg(paths::root().join("xtask/check-perfetto.py"))
             .args([&trace.with_extension("db"), &trace])
             .arg(paths::root().join("dashboards/perfetto"));
-        let done = check.stdin(Stdio::null()).output();
-        let done = done.with_context(|| format!("cannot start {}", system::show(&check)))?;
-        let before = findings.checks.len();
-        for line in String::from_utf8_lossy(&done.stdout).lines() {
-            if let Some((name, outcome)) = verdict(line) {
-                findings.push(format!("trace {}: {name}", stem(&trace)), outcome);
-            }
-        }
-        let silent = findings.checks.len() == before;
-        if silent || (!done.status.success() && findings.failed() == 0) {
-            let said = String::from_utf8_lossy(&done.stderr);
-            let last = said.trim().lines().last().unwrap_or("no message");
-            let why = Outcome::Failed(last.to_owned());
-            findings.push(format!("trace {} is checked", stem(&trace)), why);
-        }
+        let stem = stem(&trace);
+        let name = format!("trace {stem} is checked");
+        let found = python::judge(&mut check, &name, &format!("trace {stem}: "))?;
+        findings.checks.extend(found.checks);
     }
     Ok(findings)
-}
-
-/// Reads `ok NAME` and `FAILED NAME: WHY`.
-fn verdict(line: &str) -> Option<(String, Outcome)> {
-    if let Some(name) = line.strip_prefix("ok ") {
-        return Some((name.to_owned(), Outcome::Passed));
-    }
-    let (name, why) = line.strip_prefix("FAILED ")?.split_once(": ")?;
-    Some((name.to_owned(), Outcome::Failed(why.to_owned())))
-}
-
-/// A Python that has the schema: from the cache, else made anew.
-fn schema() -> Result<PathBuf> {
-    let tools = paths::cache()?.join("tools");
-    let version = SCHEMA[0].replace("==", "-");
-    let dir = tools.join(format!("python-{version}"));
-    let python = dir.join("bin/python");
-    let has = |python: &Path| {
-        let mut import = Command::new(python);
-        import.args([
-            "-c",
-            "import perfetto.protos.perfetto.trace.perfetto_trace_pb2",
-        ]);
-        system::output(&mut import).is_ok()
-    };
-    if has(&python) {
-        return Ok(python);
-    }
-    let make = |dir: &Path| {
-        let mut venv = Command::new("python3");
-        system::output(venv.args(["-m", "venv"]).arg(dir))
-    };
-    paths::make_dir(&tools)?;
-    let temp = paths::temp_beside(&dir);
-    println!(
-        "installing Perfetto's schema for Python into {}",
-        dir.display()
-    );
-    if make(&temp).is_err() {
-        system::install(&[Need {
-            package: "python3-venv",
-            why: "Perfetto's schema is a package for Python",
-            present: false,
-        }])?;
-        make(&temp)?;
-    }
-    let mut pip = Command::new(temp.join("bin/python"));
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]);
-    let installed = system::output(pip.args(SCHEMA)).context("pip cannot install the schema");
-    if installed.is_ok() {
-        // Of an older version, or broken: it could not be used.
-        let _ = fs::remove_dir_all(&dir);
-        fs::rename(&temp, &dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    } else {
-        let _ = fs::remove_dir_all(&temp);
-    }
-    installed?;
-    Ok(python)
 }
 
 /// Every page in a browser, narrow and wide.
@@ -245,20 +174,4 @@ fn browser() -> Result<PathBuf> {
         present: false,
     }])?;
     find().context("the package chromium brought no program of that name")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_verdicts() {
-        assert_eq!(verdict("ok waits"), Some(("waits".into(), Outcome::Passed)));
-        let failed = Outcome::Failed("trace 1: 2".into());
-        assert_eq!(
-            verdict("FAILED waits: trace 1: 2"),
-            Some(("waits".into(), failed))
-        );
-        assert_eq!(verdict("Traceback"), None);
-    }
 }

@@ -13,6 +13,8 @@ mod files;
 mod fuzz;
 mod lab;
 mod paths;
+mod prometheus;
+mod python;
 mod setup;
 mod step;
 mod system;

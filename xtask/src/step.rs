@@ -82,6 +82,10 @@ impl<'a> Stage<'a> {
             body: Box::new(body),
         }
     }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// The result of a stage that has run.

@@ -1,5 +1,6 @@
 //! `serve` beside `demo storm` and `demo conflict`: what a scraper reads is what the kernel counted, in
-//! at most as many series as are promised, from a process without privileges.
+//! at most as many series as are promised, from a process without privileges. A Prometheus scrapes the pages
+//! again, and is asked all that dashboards and rules ask.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use guest::plan::Step;
 
 use super::Test;
 use crate::lab::evidence::{Evidence, number};
+use crate::prometheus::{self, Prometheus};
 use crate::step::Outcome;
 
 pub const SERVE: Test = Test {
@@ -30,9 +32,11 @@ vmascope serve -i 500ms --mmap-lock all & pid=$!
 at=http://127.0.0.1:9464
 until wget -qO /dev/null $at/readyz 2>/dev/null; do kill -0 $pid; sleep 0.3; done
 wget -qO /out/serve/before $at/metrics
+(n=100; while sleep 1; do n=$((n + 1)); wget -qO /out/serve/page.$n $at/metrics; done) & pages=$!
 vmascope demo storm --threads 3 --duration 3s
 if ! vmascope demo conflict --writers 2 --others 2; then echo no conflict >&2; fi
 sleep 13
+kill $pages
 wget -qO /out/serve/after $at/metrics
 cp /proc/$pid/status /out/serve/status
 kill $pid
@@ -119,5 +123,21 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         effective.trim_matches('0').is_empty(),
         "it kept capabilities: {effective}"
     );
+    dashboards(evidence)
+}
+
+/// Every query of every dashboard and rule, on what this kernel gives.
+fn dashboards(evidence: &Evidence<'_>) -> Result<Outcome> {
+    let dir = evidence.out.join("serve");
+    let pages = (101..).map(|n| dir.join(format!("page.{n}")));
+    // The last one may have been cut short.
+    let mut pages: Vec<_> = pages.take_while(|page| page.exists()).collect();
+    pages.pop();
+    pages.push(dir.join("after"));
+    let prometheus = match Prometheus::ensure() {
+        Ok(prometheus) => prometheus,
+        Err(why) => return Ok(Outcome::Skipped(format!("all but dashboards: {why:#}"))),
+    };
+    prometheus::replay(&prometheus, &pages, &dir.join("prometheus"))?;
     Ok(Outcome::Passed)
 }
