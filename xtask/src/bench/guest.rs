@@ -133,6 +133,7 @@ pub fn run(
         disk_latency_ms: 0,
         slow_disk_ms: 0,
         disk_iops: None,
+        network: None,
     };
     let out = Folder::new()?;
     let steps = steps(&runs, whole, peer.is_some());

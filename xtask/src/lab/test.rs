@@ -59,6 +59,8 @@ struct Row {
     series: &'static str,
     flavour: Flavour,
     archs: Vec<Arch>,
+    /// Only the test that is made for phones: in a usual run the row is there for nothing else.
+    phone_only: bool,
 }
 
 /// Rows that only a full run has: other flavours, and series beside those of the matrix.
@@ -96,9 +98,9 @@ fn cells(only: &[String], full: bool) -> Result<Vec<Row>> {
         }
         wanted.push((row, arch));
     }
-    let is_wanted = |at: usize, row: &str, arch: Arch| {
+    let is_wanted = |at: usize, row: &str, flavour: &Flavour, arch: Arch| {
         if wanted.is_empty() {
-            return full || at < MATRIX.len();
+            return full || at < MATRIX.len() || *flavour == Flavour::Pages16k;
         }
         wanted
             .iter()
@@ -111,7 +113,10 @@ fn cells(only: &[String], full: bool) -> Result<Vec<Row>> {
         Row {
             series,
             flavour: *flavour,
-            archs: archs.filter(|arch| is_wanted(at, &row, *arch)).collect(),
+            archs: archs
+                .filter(|arch| is_wanted(at, &row, flavour, *arch))
+                .collect(),
+            phone_only: !full && only.is_empty() && at >= MATRIX.len(),
         }
     });
     Ok(rows.filter(|row| !row.archs.is_empty()).collect())
@@ -180,7 +185,7 @@ fn run_row(matrix: &Matrix, row: &Row) -> Result<Vec<Cell>> {
         let cells: Vec<_> = row
             .archs
             .iter()
-            .map(|arch| scope.spawn(|| matrix.cell(row.series, row.flavour, *arch)))
+            .map(|arch| scope.spawn(|| matrix.cell(row.series, row.flavour, *arch, row.phone_only)))
             .collect();
         cells
             .into_iter()
@@ -216,7 +221,7 @@ mod tests {
 
     #[test]
     fn cells_are_chosen_by_row_and_arch() {
-        assert_eq!(count(&[], false), Some(8));
+        assert_eq!(count(&[], false), Some(9));
         assert_eq!(count(&[], true), Some(23));
         assert_eq!(count(&["6.12"], false), Some(2));
         assert_eq!(count(&["6.12/aarch64", "7.3"], false), Some(3));

@@ -149,6 +149,7 @@ fn run_command(args: &Args, mut stdout: File) -> Result<StepResult> {
         disk_latency_ms: args.disk_latency,
         slow_disk_ms: 0,
         disk_iops: args.disk_iops,
+        network: None,
     };
     let mut step = Step::new("command", args.timeout, &[]);
     step.argv.clone_from(&args.command);
@@ -185,7 +186,7 @@ pub fn built(arch: Arch) -> Option<PathBuf> {
 }
 
 /// Our own stdout for the command's output; whatever else is printed goes to stderr from now on.
-fn take_stdout() -> Result<File> {
+pub fn take_stdout() -> Result<File> {
     let own = io::stdout()
         .as_fd()
         .try_clone_to_owned()
