@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -19,6 +21,9 @@ use crate::{packages, paths, system};
 
 /// Where Debian's package has it; usr/bin has only a link.
 const PROGRAM: &str = "usr/lib/android-sdk/platform-tools/adb";
+
+/// What a device may take from being there to being ready.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// The client program. It starts a server of its own if none runs.
 #[derive(Clone)]
@@ -87,12 +92,21 @@ impl Adb {
                 bail!(why);
             }
         }
-        let list = self.said(&["devices"])?;
-        if list.code != 0 {
-            bail!("adb does not work: {}", words::last_line(&list.all()));
-        }
-        let serial =
-            words::choose(&words::devices(&list.stdout), serial).map_err(anyhow::Error::msg)?;
+        let start = Instant::now();
+        let serial = loop {
+            let list = self.said(&["devices"])?;
+            if list.code != 0 {
+                bail!("adb does not work: {}", words::last_line(&list.all()));
+            }
+            let devices = words::devices(&list.stdout);
+            match words::choose(&devices, serial) {
+                Ok(serial) => break serial,
+                Err(_) if words::is_settling(&devices) && start.elapsed() < SETTLE => {
+                    thread::sleep(Duration::from_millis(300));
+                }
+                Err(why) => bail!(why),
+            }
+        };
         Ok(Device {
             adb: self.clone(),
             serial,

@@ -94,6 +94,14 @@ pub fn choose(devices: &[Entry], wanted: Option<&str>) -> Result<String, String>
     })
 }
 
+/// Whether a device is about to become ready, as after `adb root`.
+pub fn is_settling(devices: &[Entry]) -> bool {
+    let states = ["offline", "connecting", "authorizing"];
+    devices
+        .iter()
+        .any(|entry| states.contains(&entry.state.as_str()))
+}
+
 /// Why `adb connect` failed, if it did. Its exit code does not tell in every version.
 pub fn not_connected(address: &str, said: &str) -> Option<String> {
     let line = last_line(said);
@@ -169,7 +177,7 @@ impl Root {
 
 pub fn no_root(serial: &str) -> String {
     format!(
-        "no root on {serial}: run `adb root` (debug builds, emulators) or root the device; eBPF needs it, and docs/android.md says what is left without"
+        "no root on {serial}: run `adb root` (debug builds, emulators), or allow root for the shell if the device has su; eBPF needs it, docs/android.md says what is left without"
     )
 }
 

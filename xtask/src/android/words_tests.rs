@@ -62,6 +62,13 @@ fn the_only_device_that_is_ready_is_meant() {
 }
 
 #[test]
+fn a_device_may_need_a_moment() {
+    let settles = |state: &str| is_settling(&devices(&format!("{HEAD}A1\t{state}\n")));
+    assert!(settles("offline") && settles("authorizing"));
+    assert!(!settles("device") && !settles("unauthorized") && !is_settling(&[]));
+}
+
+#[test]
 fn connecting_is_judged_by_words() {
     let why = |said: &str| not_connected("127.0.0.1:5555", said);
     assert_eq!(why("connected to 127.0.0.1:5555\n"), None);

@@ -32,22 +32,24 @@ pub fn fits(series: &str, flavour: Flavour, arch: Arch) -> bool {
 }
 
 fn steps() -> Vec<Step> {
+    let wait = format!("until test -e {DONE}; do sleep 0.2; done");
+    let mut steps = adbd_steps();
+    steps.push(Step::new(HOST_STEP, 600, &["sh", "-c", &wait]));
+    steps
+}
+
+/// Brings the network up, and an adbd that listens.
+pub fn adbd_steps() -> Vec<Step> {
     let sh = |name: &str, limit: u64, line: &str| {
         Step::new(&format!("android.{name}"), limit, &["sh", "-c", line])
     };
     // The address is what QEMU forwards to. 15B3 is 5555.
     let network = "mkdir -p /data/local/tmp; ip link set lo up; ip link set eth0 up; \
                    ip addr add 10.0.2.15/24 dev eth0";
-    let wait = format!("until test -e {DONE}; do sleep 0.2; done");
     let mut adbd = sh("adbd", 600, "exec adbd");
     adbd.background = true;
     let listens = "until grep -q ':15B3 .* 0A ' /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done";
-    vec![
-        sh("network", 30, network),
-        adbd,
-        sh("listens", 60, listens),
-        sh("host", 600, &wait),
-    ]
+    vec![sh("network", 30, network), adbd, sh("listens", 60, listens)]
 }
 
 fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
