@@ -56,7 +56,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tell_denial(&device, root);
     }
     if let Some(file) = words::recording(&args.args) {
-        fetch(&device, root, &file, status)?;
+        fetch(&device, root, &file, status)
+            .with_context(|| format!("{file} is not fetched, look in {DIR} of the device"))?;
     }
     Ok(ExitCode::from(code(status)))
 }

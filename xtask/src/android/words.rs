@@ -11,11 +11,12 @@ pub const DIR: &str = "/data/local/tmp";
 /// Of the oldest kernel that has all that is measured.
 const OLDEST: (u32, u32) = (6, 1);
 
+/// What it comes to; that adb starts its server is said anywhere, and means nothing.
 pub fn last_line(text: &str) -> &str {
     let lines = text.lines().map(str::trim);
     lines
         .rev()
-        .find(|line| !line.is_empty())
+        .find(|line| !line.is_empty() && !line.starts_with("* daemon "))
         .unwrap_or("no message")
 }
 
@@ -262,16 +263,19 @@ impl Facts {
         })
     }
 
-    /// Whether programs in this folder may not be run.
-    fn is_noexec(&self, dir: &str) -> bool {
+    /// The mount that this folder is on, if programs there may not be run.
+    fn noexec(&self, dir: &str) -> Option<&str> {
         let rows = self.mounts.lines().filter_map(|line| {
             let mut words = line.split(' ').skip(1);
             let (at, options) = (words.next()?, words.nth(1)?);
             Path::new(dir).starts_with(at).then_some((at, options))
         });
         // A later mount hides an earlier one at the same place.
-        let last = rows.max_by_key(|(at, _)| at.len());
-        last.is_some_and(|(_, options)| options.split(',').any(|option| option == "noexec"))
+        let (at, options) = rows.max_by_key(|(at, _)| at.len())?;
+        options
+            .split(',')
+            .any(|option| option == "noexec")
+            .then_some(at)
     }
 
     /// Why the program does not even tell its version.
@@ -279,9 +283,9 @@ impl Facts {
         let line = last_line(said);
         let program = format!("{DIR}/vmascope");
         let denied = line.contains("Permission denied") || line.contains("can't execute");
-        if denied && self.is_noexec(DIR) {
+        if let Some(mount) = self.noexec(DIR).filter(|_| denied) {
             return format!(
-                "{DIR} is mounted noexec: as root, remount it with `mount -o remount,exec` on the mount above it"
+                "{DIR} is on a noexec mount: run `mount -o remount,exec {mount}` on the device as root"
             );
         }
         if denied && self.enforcing {

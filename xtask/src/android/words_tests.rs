@@ -74,7 +74,8 @@ fn connecting_is_judged_by_words() {
     assert_eq!(why("connected to 127.0.0.1:5555\n"), None);
     assert_eq!(why("already connected to 127.0.0.1:5555\n"), None);
     assert_eq!(why("failed to authenticate to 127.0.0.1:5555\n"), None);
-    let started = "* daemon not running; starting now at tcp:5037\n* daemon started successfully\nconnected to 127.0.0.1:5555\n";
+    // The server's start is told on stderr, which is read after stdout.
+    let started = "connected to 127.0.0.1:5555\n* daemon not running; starting now at tcp:5037\n* daemon started successfully\n";
     assert_eq!(why(started), None);
     let refused = why("failed to connect to '127.0.0.1:5555': Connection refused\n").unwrap();
     assert!(refused.contains("Connection refused") && refused.contains("adb tcpip 5555"));
@@ -198,7 +199,11 @@ fn a_program_that_does_not_start_says_why() {
     facts
         .mounts
         .push_str("tmpfs /data/local tmpfs rw,noexec 0 0\n");
-    assert!(facts.not_started(126, mksh).contains("noexec"));
+    assert!(
+        facts
+            .not_started(126, mksh)
+            .contains("remount,exec /data/local`")
+    );
     // Nothing of /data2 holds for /data.
     let mut facts = phone();
     facts
