@@ -153,7 +153,7 @@ def against(decoded, sql):
     waits = sorted(where(s) + words(s) for s in decoded.of("wait"))
     same("waits", waits, sorted(rows(query)))
     query = "SELECT tgid, tid, start_ns, end_ns, attempts, path, kind, retry_reason FROM faults"
-    words = lambda s: (s.args["attempts"], *(s.args.get(k) for k in ("path", "kind", "retry_reason")))
+    words = lambda s: tuple(s.args.get(k) for k in ("attempts", "path", "kind", "retry_reason"))
     faults = sorted((where(s) + words(s) for s in decoded.of("fault")), key=str)
     same("faults", faults, sorted(rows(query), key=str))
     names = Counter(s.name for s in decoded.of("fault"))

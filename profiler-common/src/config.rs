@@ -100,7 +100,8 @@ macro_rules! options {
     ($apply:ident) => {
         $apply! {
             (SELF_TGID, "vmascope itself"),
-            (TARGETED, "1: only processes in TARGETS"),
+            (TARGETED, "whose threads count: see targeted"),
+            (CGROUP_LEVELS, "bits: how deep the cgroups in CGROUPS are"),
             (FOLLOW, "1: children of targets become targets"),
             (MIN_US, "threshold for single events"),
             (SAMPLE, "time one common fault in this many"),
@@ -114,6 +115,17 @@ macro_rules! options {
             (TID, "the offset of task_struct.pid; missing: every program returns at once, as benches want it"),
         }
     };
+}
+
+/// Values of `TARGETED`.
+pub mod targeted {
+    pub const EVERYBODY: u32 = 0;
+    /// The processes in TARGETS.
+    pub const PROCESSES: u32 = 1;
+    /// Whoever is in one of CGROUPS, or below it.
+    pub const CGROUPS: u32 = 2;
+    /// Whose real user id is in UIDS.
+    pub const UIDS: u32 = 3;
 }
 
 /// Values of `FAULT_HOOK`.
@@ -132,6 +144,10 @@ pub const SLOTS_MAX: u32 = 16 * 1024;
 pub const THREADS_MAX: u32 = 4 * 1024;
 /// Processes chosen by a filter.
 pub const TARGETS_MAX: u32 = 8 * 1024;
+/// Cgroups, and users, chosen by a filter.
+pub const CHOSEN_MAX: u32 = 64;
+/// Below this depth a cgroup cannot be chosen: each level is a call for each new thread.
+pub const CGROUP_DEPTH: u32 = 16;
 /// Address spaces whose owner is remembered, for waits on another process's lock.
 pub const MMS_MAX: u32 = 8 * 1024;
 /// Address spaces with faults that wait without their lock, at one time.

@@ -1,11 +1,15 @@
 //! Which threads and address spaces count: asked once per thread, when its entry is made.
 
-use profiler_common::words::Loss;
+use aya_ebpf::helpers::{bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id};
+use profiler_common::{
+    config::{CGROUP_DEPTH, targeted},
+    words::Loss,
+};
 
 use crate::{
     count,
     globals::opt,
-    maps::{ARMED, MMS, TARGETS},
+    maps::{ARMED, CGROUPS, MMS, TARGETS, UIDS},
 };
 
 #[inline(always)]
@@ -20,7 +24,28 @@ pub fn is_self(tgid: u32) -> bool {
 
 #[inline(always)]
 pub fn is_target(tgid: u32) -> bool {
-    opt::TARGETED() == 0 || TARGETS.get_ptr(tgid).is_some()
+    match opt::TARGETED() {
+        targeted::PROCESSES => TARGETS.get_ptr(tgid).is_some(),
+        targeted::CGROUPS => in_cgroup() != 0,
+        targeted::UIDS => UIDS.get_ptr(bpf_get_current_uid_gid() as u32).is_some(),
+        _ => true,
+    }
+}
+
+/// A function of its own: it is asked in many programs, and long.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn in_cgroup() -> u32 {
+    for level in 0..CGROUP_DEPTH {
+        if opt::CGROUP_LEVELS() & (1 << level) != 0 {
+            // SAFETY: no pointers; 0 where the thread's cgroup is not as deep.
+            let id = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
+            if CGROUPS.get_ptr(id).is_some() {
+                return 1;
+            }
+        }
+    }
+    0
 }
 
 /// Whether a stranger works on a target's address space (a /proc reader, ptrace). MMS holds
@@ -33,7 +58,7 @@ pub fn visits(mm: u64, own_mm: u64) -> bool {
 /// A child of a target becomes one, so that `-- CMD` covers descendants.
 #[inline(always)]
 pub fn follow(parent: u32, child: u32) {
-    if opt::TARGETED() == 1
+    if opt::TARGETED() == targeted::PROCESSES
         && opt::FOLLOW() == 1
         && TARGETS.get_ptr(parent).is_some()
         && TARGETS.insert(child, 1u32, 0).is_err()

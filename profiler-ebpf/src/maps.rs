@@ -10,8 +10,8 @@ use profiler_common::{
         LockHist, VmaSizes,
     },
     config::{
-        FRAMES_MAX, MMS_MAX, RING_BYTES, SLOTS_MAX, STACKS_MAX, SYSCALLS, TARGETS_MAX, THREADS_MAX,
-        WINDOW_MMS_MAX,
+        CHOSEN_MAX, FRAMES_MAX, MMS_MAX, RING_BYTES, SLOTS_MAX, STACKS_MAX, SYSCALLS, TARGETS_MAX,
+        THREADS_MAX, WINDOW_MMS_MAX,
     },
     record::FaultRecord,
     thread::Thread,
@@ -50,6 +50,14 @@ pub static ZERO: Array<Thread, 1> = Array::new();
 /// tgid -> 1: the processes a filter chose, and their children where FOLLOW is set.
 #[btf_map]
 pub static TARGETS: HashMap<u32, u32, { TARGETS_MAX as usize }> = HashMap::new();
+
+/// cgroup id -> 1.
+#[btf_map]
+pub static CGROUPS: HashMap<u64, u32, { CHOSEN_MAX as usize }> = HashMap::new();
+
+/// uid -> 1.
+#[btf_map]
+pub static UIDS: HashMap<u32, u32, { CHOSEN_MAX as usize }> = HashMap::new();
 
 /// mm -> tgid, so that a wait on another process's lock can be told and named.
 #[btf_map]

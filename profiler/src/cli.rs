@@ -1,6 +1,6 @@
 //! The command line: clap structs only, no decisions. `options` makes sense of them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
@@ -30,6 +30,8 @@ pub enum Command {
     Export(Export),
     /// Compare recordings: what changed, and how sure that is
     Diff(Diff),
+    /// Measure for good, and answer Prometheus over HTTP
+    Serve(Serve),
     /// Make a recording that was cut short by a crash one file again
     Repair(Repair),
     /// Run a built-in stimulus whose true answer is known
@@ -46,8 +48,26 @@ pub enum Command {
 #[derive(Args, Clone, Debug)]
 pub struct Probing {
     /// Only these processes (may be repeated, or a list: 12,34)
-    #[arg(short, long, value_delimiter = ',', value_name = "PID")]
+    #[arg(
+        short,
+        long,
+        value_delimiter = ',',
+        value_name = "PID",
+        group = "whose"
+    )]
     pub pid: Vec<u32>,
+    /// Only what runs in this cgroup, or below it (may be repeated)
+    #[arg(short, long, value_name = "PATH", group = "whose")]
+    pub cgroup: Vec<PathBuf>,
+    /// Only what runs in this container, by its id, in this pod, by its uid, or in this service
+    #[arg(long, value_name = "ID", group = "whose")]
+    pub container: Vec<String>,
+    /// Only processes of this user (may be repeated)
+    #[arg(long, value_name = "UID", group = "whose")]
+    pub uid: Vec<u32>,
+    /// Only processes of this Android app
+    #[arg(long, value_name = "NAME", group = "whose")]
+    pub package: Option<String>,
     /// Poll the counters this often
     #[arg(short, long, default_value = "1s", value_name = "TIME", value_parser = interval)]
     pub interval: Duration,
@@ -82,7 +102,7 @@ pub struct Top {
     #[command(flatten)]
     pub probing: Probing,
     /// A recording to play
-    #[arg(conflicts_with = "pid")]
+    #[arg(conflicts_with = "whose")]
     pub file: Option<PathBuf>,
 }
 
@@ -121,7 +141,7 @@ pub struct Record {
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     /// The command to run; it and its descendants are measured
-    #[arg(last = true, conflicts_with = "pid", value_name = "CMD")]
+    #[arg(last = true, conflicts_with = "whose", value_name = "CMD")]
     pub command: Vec<String>,
 }
 
@@ -202,6 +222,18 @@ pub struct Diff {
 }
 
 #[derive(Args, Debug)]
+pub struct Serve {
+    #[command(flatten)]
+    pub probing: Probing,
+    /// Where to listen: an IP address and a port
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464", value_parser = address)]
+    pub listen: SocketAddr,
+    /// Processes that have series of their own; all others are `other`
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(0..=100))]
+    pub top: usize,
+}
+
+#[derive(Args, Debug)]
 pub struct Repair {
     /// A recording; its -wal and -shm are beside it
     pub file: PathBuf,
@@ -275,6 +307,12 @@ impl From<Hooks> for HookChoice {
             Hooks::Tracepoint => Self::Tracepoint,
         }
     }
+}
+
+/// Names would have to be looked up, which a static program cannot do everywhere.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "give an IP address and a port, such as 127.0.0.1:9464 or [::]:9464".into())
 }
 
 /// `500us`, `20ms`, `10s`, `5m`, `1h`; a bare number is seconds.

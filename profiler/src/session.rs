@@ -89,10 +89,8 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
         .stacks
         .then(|| Stacks::take(&mut loaded.ebpf))
         .transpose()?;
-    let ring = Ring::spawn(RingBuf::try_from(crate::collect::taken(
-        &mut loaded.ebpf,
-        "EVENTS",
-    )?)?)?;
+    let events = crate::collect::taken(&mut loaded.ebpf, "EVENTS")?;
+    let ring = Ring::new(RingBuf::try_from(events)?);
     Ok(Live {
         loaded: Some(loaded),
         maps,
@@ -169,6 +167,7 @@ impl Live {
         s.armed_boottime_ns = host::clock(libc::CLOCK_BOOTTIME);
         s.armed_realtime_ns = host::clock(libc::CLOCK_REALTIME);
         self.maps.armed(s.armed_monotonic_ns);
+        self.ring.start()?;
         if let Some(loaded) = &mut self.loaded {
             loader::arm(&mut loaded.ebpf)?;
         }
@@ -182,6 +181,11 @@ impl Live {
             self.blamer.forgotten() + self.conflicts.forgotten();
         all.losses[Loss::StaleWindow as usize] += self.conflicts.stale();
         Ok(all)
+    }
+
+    /// For a run without an end: a thread that has exited is in one more snapshot, then forgotten.
+    pub fn forget_the_dead(&mut self) {
+        self.maps.forget_the_dead();
     }
 
     /// Told when events pile up: they are to be taken now.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vmascope::{
-    loader::{HookChoice, Request},
+    loader::{HookChoice, Request, Targets},
     session::{self, Asked},
 };
 
@@ -13,8 +13,7 @@ fn asked() -> Asked {
             hooks: HookChoice::Auto,
             mmap_lock_all: None,
             no_vma_lock: false,
-            targets: None,
-            follow: false,
+            targets: Targets::Everybody,
             min_us: 0,
             sample: 1,
             stacks: false,
@@ -88,8 +87,10 @@ fn strangers_do_not_count() {
         .spawn()
         .unwrap();
     let mut asked = asked();
-    asked.request.targets = Some(vec![quiet.id()]);
-    asked.request.follow = true;
+    asked.request.targets = Targets::Processes {
+        tgids: vec![quiet.id()],
+        follow: true,
+    };
     let mut live = session::start(&asked).unwrap();
     live.arm().unwrap();
     for _ in 0..20 {

@@ -246,6 +246,8 @@ fn a_full_disk_is_told_and_keeps_what_was_written() {
         String::from_utf8_lossy(&mount.stderr)
     );
     let path = dir.file("a.db");
+    let lines = dir.file("a.json");
+    fs::write(&lines, "of yesterday").unwrap();
     let load = Load::start();
     let mut child = record(&path, &["-d", "60s"]);
     wait_for(&path, &mut child);
@@ -254,6 +256,9 @@ fn a_full_disk_is_told_and_keeps_what_was_written() {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     let kept = std::panic::catch_unwind(|| read(&path));
     let text = vmascope(&["report"], &path);
+    let export = vmascope(&["export", "--json", lines.to_str().unwrap()], &path);
+    let before = fs::read_to_string(&lines);
+    let part = companion(&lines, "-new").exists();
     let unmount = Command::new("umount").arg(&dir.0).status().unwrap();
     assert!(unmount.success());
     assert_eq!(ended.status.code(), Some(1), "{said}");
@@ -269,6 +274,9 @@ fn a_full_disk_is_told_and_keeps_what_was_written() {
         "{}",
         String::from_utf8_lossy(&text.stderr)
     );
+    // An export is there as a whole, or not at all.
+    assert_eq!(export.status.code(), Some(1), "{export:?}");
+    assert_eq!((before.unwrap().as_str(), part), ("of yesterday", false));
 }
 
 /// The parts have what happened in them, and together what happened.
@@ -501,6 +509,22 @@ fn a_stream_is_csv_as_it_comes() {
         .records()
         .filter(|r| &r.as_ref().unwrap()[2] == "fault");
     assert!(faults.count() > 100);
+
+    // A reader that leaves is noticed where there is nothing to write, too.
+    let mut idle = Command::new("sleep").arg("60").spawn().unwrap();
+    let begin = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vmascope"))
+        .args(["record", "-d", "60s", "--csv", "-", "-p"])
+        .arg(idle.id().to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let status = child.wait().unwrap();
+    idle.kill().unwrap();
+    idle.wait().unwrap();
+    assert!(status.success(), "{status}");
+    assert!(begin.elapsed() < Duration::from_secs(30));
 
     let refused = stream(&["--csv", "-", "--", "true"]);
     assert_eq!(refused.wait_with_output().unwrap().status.code(), Some(2));

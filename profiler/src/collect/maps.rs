@@ -1,7 +1,7 @@
 //! Polls the counters. In: the per-CPU arrays and the thread table. Out: a cumulative Snapshot.
 //! Threads that have exited are taken out of the table and remembered here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use aya::{
     Ebpf, Pod,
@@ -18,12 +18,19 @@ use profiler_common::{
 
 use super::{slots::Slots, text};
 use crate::{
-    kernel::{host, prog_info},
+    kernel::{cgroup, host, prog_info},
     model::{Anatomy, Components, Snapshot, Thread},
 };
 
 /// Single dead threads remembered; beyond that they are added up per process.
 const DEAD_MAX: usize = 64 * 1024;
+
+/// What is asked of a process once, at first sight.
+struct Leader {
+    /// Of a main thread that was not seen itself; `None`: gone before it was looked up.
+    comm: Option<String>,
+    container: String,
+}
 
 pub struct Maps {
     faults: PerCpuArray<MapData, FaultAgg>,
@@ -40,8 +47,9 @@ pub struct Maps {
     dead: BTreeMap<(u32, u32), Thread>,
     /// Their common faults.
     dead_common: Common,
-    /// Names of processes whose main thread was not seen; `None`: gone before it was looked up.
-    leaders: BTreeMap<u32, Option<String>>,
+    /// The dead are told of once, and not remembered.
+    forgets: bool,
+    leaders: BTreeMap<u32, Leader>,
     programs: Vec<ProgramFd>,
     armed_ns: u64,
     vmstat: host::Vmstat,
@@ -62,12 +70,17 @@ impl Maps {
             overflow: HashMap::try_from(taken(ebpf, "THREADS")?)?,
             dead: BTreeMap::new(),
             dead_common: Common::default(),
+            forgets: false,
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
             armed_ns: 0,
             vmstat: host::Vmstat::default(),
             cpu_ns: 0,
         })
+    }
+
+    pub fn forget_the_dead(&mut self) {
+        self.forgets = true;
     }
 
     /// What is system-wide or our own is counted from here.
@@ -229,27 +242,45 @@ impl Maps {
                 .or_insert_with(|| dead.clone());
         }
         self.leaders(&mut living);
+        if self.forgets {
+            self.dead.clear();
+        }
         Ok((living.into_values().collect(), common))
     }
 
     /// A process is named after its main thread. One that has done nothing since arming is looked
-    /// up once, in /proc/PID/comm, which takes no lock of the process's address space.
+    /// up once, in /proc/PID/comm, and what it runs in, in /proc/PID/cgroup: neither takes a lock of
+    /// the process's address space.
     fn leaders(&mut self, living: &mut BTreeMap<(u32, u32), Thread>) {
-        let tgids: BTreeSet<u32> = living.keys().map(|(tgid, _)| *tgid).collect();
-        for tgid in tgids {
-            if living.contains_key(&(tgid, tgid)) {
-                continue;
-            }
-            let name = self.leaders.entry(tgid).or_insert_with(|| host::comm(tgid));
-            if let Some(comm) = name.clone() {
-                let leader = Thread {
+        let mut tgids: BTreeMap<u32, bool> = BTreeMap::new();
+        for ((tgid, _), thread) in living.iter() {
+            *tgids.entry(*tgid).or_default() |= !thread.exited;
+        }
+        for (tgid, lives) in tgids {
+            let seen = living.contains_key(&(tgid, tgid));
+            let leader = self.leaders.entry(tgid).or_insert_with(|| Leader {
+                comm: (lives && !seen).then(|| host::comm(tgid)).flatten(),
+                container: lives
+                    .then(|| cgroup::of_process(tgid))
+                    .flatten()
+                    .unwrap_or_default(),
+            });
+            if !seen && let Some(comm) = &leader.comm {
+                let thread = Thread {
                     tid: tgid,
                     tgid,
-                    comm,
+                    comm: comm.clone(),
                     ..Thread::default()
                 };
-                living.insert((tgid, tgid), leader);
+                living.insert((tgid, tgid), thread);
             }
+            if let Some(thread) = living.get_mut(&(tgid, tgid)) {
+                thread.container.clone_from(&leader.container);
+            }
+        }
+        if self.forgets {
+            self.leaders
+                .retain(|tgid, _| living.contains_key(&(*tgid, *tgid)));
         }
     }
 
@@ -323,6 +354,7 @@ fn from_raw(t: &thread::Thread) -> Thread {
         tid: t.tid,
         tgid: t.tgid,
         comm: text(&t.comm),
+        container: String::new(),
         exited: t.exited != 0,
         by_path,
         minor: t.minor.wrapping_sub(t.first_minor),

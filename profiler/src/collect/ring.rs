@@ -36,6 +36,8 @@ const CALL_AT: usize = 2;
 
 pub struct Ring {
     shared: Arc<Shared>,
+    /// Until it is started.
+    waiting: Option<RingBuf<MapData>>,
     thread: Option<JoinHandle<()>>,
     received: u64,
 }
@@ -49,17 +51,25 @@ struct Shared {
 }
 
 impl Ring {
-    pub fn spawn(ring: RingBuf<MapData>) -> std::io::Result<Self> {
-        let shared = Arc::<Shared>::default();
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("vmascope-ring".into())
-            .spawn(move || drain(ring, &theirs))?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
+    pub fn new(ring: RingBuf<MapData>) -> Self {
+        Self {
+            shared: Arc::default(),
+            waiting: Some(ring),
+            thread: None,
             received: 0,
-        })
+        }
+    }
+
+    /// From here on there is a second thread.
+    pub fn start(&mut self) -> std::io::Result<()> {
+        if let Some(ring) = self.waiting.take() {
+            let shared = Arc::clone(&self.shared);
+            let thread = std::thread::Builder::new()
+                .name("vmascope-ring".into())
+                .spawn(move || drain(ring, &shared))?;
+            self.thread = Some(thread);
+        }
+        Ok(())
     }
 
     /// Told whenever events should be taken before they become too many.

@@ -3,31 +3,27 @@
 use std::fs;
 
 use anyhow::Result;
+use profiler_common::config::CHOSEN_MAX;
 
 use crate::{
     cli::{Doctor, MmapLock, Probing},
     error::Usage,
-    loader::Request,
+    kernel::{
+        android,
+        cgroup::{self, Cgroup},
+    },
+    loader::{Request, Targets},
     session::Asked,
 };
 
 pub fn probing(args: &Probing) -> Result<Asked> {
-    for pid in &args.pid {
-        check_process(*pid)?;
-    }
-    let (targets, target) = if args.pid.is_empty() {
-        (None, "system".to_owned())
-    } else {
-        let list: Vec<String> = args.pid.iter().map(ToString::to_string).collect();
-        (Some(args.pid.clone()), format!("pid {}", list.join(",")))
-    };
+    let (targets, target) = targets(args)?;
     Ok(Asked {
         request: Request {
             hooks: args.hooks.into(),
             mmap_lock_all: args.mmap_lock.map(|m| m == MmapLock::All),
             no_vma_lock: args.no_vma_lock,
             targets,
-            follow: false,
             min_us: args.min_us,
             sample: args.sample,
             stacks: args.stacks,
@@ -37,6 +33,63 @@ pub fn probing(args: &Probing) -> Result<Asked> {
         target,
         interval_ms: args.interval.as_millis() as u64,
     })
+}
+
+/// Whose threads count, and the same in words.
+fn targets(args: &Probing) -> Result<(Targets, String)> {
+    let list = |what: &str, names: Vec<String>| format!("{what} {}", names.join(","));
+    if !args.pid.is_empty() {
+        for pid in &args.pid {
+            check_process(*pid)?;
+        }
+        let names = args.pid.iter().map(ToString::to_string).collect();
+        let targets = Targets::Processes {
+            tgids: args.pid.clone(),
+            follow: false,
+        };
+        return Ok((targets, list("pid", names)));
+    }
+    if !args.cgroup.is_empty() {
+        let cgroups = args.cgroup.iter().map(|path| cgroup::by_path(path));
+        let cgroups = cgroups.collect::<Result<Vec<_>, _>>().map_err(Usage)?;
+        let names = args.cgroup.iter().map(|path| path.display().to_string());
+        return Ok((few(cgroups)?, list("cgroup", names.collect())));
+    }
+    if !args.container.is_empty() {
+        let mut cgroups = Vec::new();
+        for container in &args.container {
+            cgroups.extend(cgroup::by_container(container).map_err(Usage)?);
+        }
+        return Ok((few(cgroups)?, list("container", args.container.clone())));
+    }
+    let (uids, target) = match &args.package {
+        Some(package) => {
+            let uid = android::uid(package).map_err(Usage)?;
+            (vec![uid], format!("package {package}"))
+        }
+        None => {
+            let names = args.uid.iter().map(ToString::to_string).collect();
+            (args.uid.clone(), list("uid", names))
+        }
+    };
+    match uids.len() {
+        0 => Ok((Targets::Everybody, "system".to_owned())),
+        n if n > CHOSEN_MAX as usize => Err(too_many("--uid").into()),
+        _ => Ok((Targets::Uids(uids), target)),
+    }
+}
+
+fn few(cgroups: Vec<Cgroup>) -> Result<Targets> {
+    match cgroups.len() {
+        n if n > CHOSEN_MAX as usize => Err(too_many("--cgroup or --container").into()),
+        _ => Ok(Targets::Cgroups(cgroups)),
+    }
+}
+
+fn too_many(option: &str) -> Usage {
+    Usage(format!(
+        "{option}: at most {CHOSEN_MAX}: choose a cgroup above them"
+    ))
 }
 
 /// A process that is there, and not one of a process's other threads.
@@ -59,8 +112,10 @@ fn check_process(pid: u32) -> Result<()> {
 
 /// A child that was started for the purpose, and its descendants.
 pub fn child(mut asked: Asked, pid: u32, command: &[String]) -> Asked {
-    asked.request.targets = Some(vec![pid]);
-    asked.request.follow = true;
+    asked.request.targets = Targets::Processes {
+        tgids: vec![pid],
+        follow: true,
+    };
     asked.target = format!("cmd: {}", command.join(" "));
     asked
 }
@@ -71,8 +126,7 @@ pub fn doctor(args: &Doctor) -> Asked {
             hooks: args.hooks.into(),
             mmap_lock_all: args.mmap_lock.map(|m| m == MmapLock::All),
             no_vma_lock: false,
-            targets: None,
-            follow: false,
+            targets: Targets::Everybody,
             min_us: 0,
             sample: 1,
             stacks: false,

@@ -50,10 +50,11 @@ pub fn measure(
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(run(live, child, duration, interval, keep))
+        .block_on(until_the_end(live, child, duration, interval, keep))
 }
 
-async fn run(
+/// The same, beside whatever else a runtime has to do.
+pub async fn until_the_end(
     mut live: Live,
     child: Option<Held>,
     duration: Option<Duration>,

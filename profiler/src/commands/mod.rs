@@ -10,6 +10,7 @@ mod measure;
 mod record;
 mod repair;
 mod report;
+mod serve;
 mod top;
 
 use std::{
@@ -37,6 +38,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Report(args)) => report::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
+        Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Demo(args)) => crate::demo::run(&args.scenario),
         Some(Command::Doctor(args)) => doctor::run(&args),

@@ -48,11 +48,14 @@ fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
     }
     let mut live = session::start(&asked)?;
     live.arm()?;
-    let mut to = keep::recorder(args, &live.session)?;
     let interval = args.probing.interval;
-    let ended = match measure(live, child, args.duration, interval, to.as_mut()) {
+    let kept = keep::recorder(args, &live.session).and_then(|mut to| {
+        let ended = measure(live, child, args.duration, interval, to.as_mut())?;
+        Ok((to, ended))
+    });
+    let (to, ended) = match kept {
         Err(e) if e.is::<ReaderGone>() => return Ok(ExitCode::SUCCESS),
-        ended => ended?,
+        kept => kept?,
     };
     summary(&to.finish(&ended.snapshot)?)?;
     match ended.child {

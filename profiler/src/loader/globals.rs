@@ -1,14 +1,14 @@
 //! The read-only globals and the maps that are filled before arming.
 
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     maps::{Array, HashMap},
 };
 
-use profiler_common::config::{MISSING, fault_hook};
+use profiler_common::config::{MISSING, fault_hook, targeted};
 
 use super::{
-    LoadError, Request,
+    LoadError, Request, Targets,
     hooks::{HookChoice, Ladder},
     table::Group,
 };
@@ -27,8 +27,15 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         .unwrap_or(MISSING);
     let options = [
         ("SELF_TGID", std::process::id()),
-        ("TARGETED", u32::from(request.targets.is_some())),
-        ("FOLLOW", u32::from(request.follow)),
+        ("TARGETED", targeted_by(&request.targets)),
+        ("CGROUP_LEVELS", levels(&request.targets)),
+        (
+            "FOLLOW",
+            u32::from(matches!(
+                request.targets,
+                Targets::Processes { follow: true, .. }
+            )),
+        ),
         ("MIN_US", request.min_us),
         ("SAMPLE", request.sample.max(1)),
         (
@@ -62,12 +69,40 @@ pub fn fill_maps(ebpf: &mut Ebpf, request: &Request) -> Result<(), LoadError> {
     for (nr, op) in (0..).zip(syscalls::table(std::env::consts::ARCH)) {
         ops.set(nr, op, 0)?;
     }
-    if let Some(targets) = &request.targets {
-        let map = ebpf.map_mut("TARGETS").ok_or_else(|| missing("TARGETS"))?;
-        let mut table = HashMap::<_, u32, u32>::try_from(map)?;
-        for tgid in targets {
-            table.insert(tgid, 1, 0)?;
-        }
+    match &request.targets {
+        Targets::Everybody => Ok(()),
+        Targets::Processes { tgids, .. } => fill(ebpf, "TARGETS", tgids.iter().copied()),
+        Targets::Cgroups(cgroups) => fill(ebpf, "CGROUPS", cgroups.iter().map(|c| c.id)),
+        Targets::Uids(uids) => fill(ebpf, "UIDS", uids.iter().copied()),
+    }
+}
+
+fn fill<K: Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    keys: impl Iterator<Item = K>,
+) -> Result<(), LoadError> {
+    let missing = || LoadError::Kernel(format!("map {name} is not in the object"));
+    let map = ebpf.map_mut(name).ok_or_else(missing)?;
+    let mut table = HashMap::<_, K, u32>::try_from(map)?;
+    for key in keys {
+        table.insert(key, 1, 0)?;
     }
     Ok(())
+}
+
+fn targeted_by(targets: &Targets) -> u32 {
+    match targets {
+        Targets::Everybody => targeted::EVERYBODY,
+        Targets::Processes { .. } => targeted::PROCESSES,
+        Targets::Cgroups(_) => targeted::CGROUPS,
+        Targets::Uids(_) => targeted::UIDS,
+    }
+}
+
+fn levels(targets: &Targets) -> u32 {
+    match targets {
+        Targets::Cgroups(cgroups) => cgroups.iter().fold(0, |bits, c| bits | 1 << c.level),
+        _ => 0,
+    }
 }

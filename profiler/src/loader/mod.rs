@@ -18,7 +18,7 @@ use thiserror::Error;
 pub use hooks::HookChoice;
 pub use table::Group;
 
-use crate::kernel::Facts;
+use crate::kernel::{Facts, cgroup::Cgroup};
 
 #[derive(Debug, Error)]
 pub enum LoadError {
@@ -32,6 +32,20 @@ pub enum LoadError {
     Map(#[from] aya::maps::MapError),
 }
 
+/// Whose threads count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Targets {
+    Everybody,
+    /// By tgid; `follow`: also their children.
+    Processes {
+        tgids: Vec<u32>,
+        follow: bool,
+    },
+    /// Whoever is in one of these, or below.
+    Cgroups(Vec<Cgroup>),
+    Uids(Vec<u32>),
+}
+
 /// What the user asked for, as far as the kernel side needs it.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -40,9 +54,7 @@ pub struct Request {
     pub mmap_lock_all: Option<bool>,
     /// Do not look why a fault gets no VMA lock.
     pub no_vma_lock: bool,
-    /// Only these processes and, where `follow` is set, their children.
-    pub targets: Option<Vec<u32>>,
-    pub follow: bool,
+    pub targets: Targets,
     pub min_us: u32,
     pub sample: u32,
     /// Keep the kernel stacks of waiters and holders.

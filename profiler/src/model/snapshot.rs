@@ -71,6 +71,8 @@ pub struct Thread {
     pub tid: u32,
     pub tgid: u32,
     pub comm: String,
+    /// What its process runs in: a container or a service; of main threads only, empty: neither.
+    pub container: String,
     pub exited: bool,
     pub by_path: [u64; Path::COUNT],
     /// The kernel's own counts, as in `getrusage`.
@@ -209,6 +211,7 @@ impl Snapshot {
             });
             if t.tid == t.tgid {
                 p.comm.clone_from(&t.comm);
+                p.container.clone_from(&t.container);
             }
             p.exited &= t.exited;
             p.absorb(t);

@@ -5,7 +5,7 @@ use profiler_common::words::{FolioState, Kind, Mode, Op, RetryReason};
 use rusqlite::{CachedStatement, Connection, Row, Transaction, params};
 
 use super::{
-    events::{Columns, Event, Known, i, u, word, word_or_none},
+    events::{Columns, Event, Known, count, i, u, word, word_or_none},
     session::odd,
 };
 use crate::model::{
@@ -132,7 +132,7 @@ impl Event for WaitEvent {
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let mut c = Columns::of(row);
-        let (id, start_ns, end_ns) = (c.u64()?, c.u64()?, c.u64()?);
+        let (id, start_ns, end_ns) = (c.u64()?, c.count()?, c.count()?);
         c.skip(); // wait_ns
         let (cpu, tid, tgid, comm) = (c.next()?, c.next()?, c.next()?, c.next()?);
         let (prio, policy) = (c.next()?, c.next()?);
@@ -156,7 +156,7 @@ impl Event for WaitEvent {
             stack: 0,
         };
         let (same_page, last_holder_tid) = (c.next()?, c.next()?);
-        let (blamed_ns, handoff_ns) = (c.u64()?, c.u64()?);
+        let (blamed_ns, handoff_ns) = (c.count()?, c.count()?);
         let (blocker_wait, root_wait) = (c.u64_or_none()?, c.u64()?);
         let (depth, inversion) = (c.next()?, c.next()?);
         let stack = c.next::<Option<u32>>()?.unwrap_or(0);
@@ -269,9 +269,9 @@ impl Event for WindowEvent {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(WindowEvent {
             id: u(row, "id")?,
-            attempt_ns: u(row, "attempt_ns")?,
-            io_ns: u(row, "io_ns")?,
-            close_ns: u(row, "close_ns")?,
+            attempt_ns: count(row, "attempt_ns")?,
+            io_ns: count(row, "io_ns")?,
+            close_ns: count(row, "close_ns")?,
             mm: u(row, "mm")?,
             tid: row.get("tid")?,
             tgid: row.get("tgid")?,
@@ -325,8 +325,8 @@ impl Event for ArrivalEvent {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let named = |name: &str| Mode::ALL.iter().copied().find(|m| what(*m) == name);
         Ok(ArrivalEvent {
-            at_ns: u(row, "at_ns")?,
-            section_ns: u(row, "section_ns")?,
+            at_ns: count(row, "at_ns")?,
+            section_ns: count(row, "section_ns")?,
             mm: u(row, "mm")?,
             tid: row.get("tid")?,
             tgid: row.get("tgid")?,
@@ -366,7 +366,7 @@ impl Event for ConflictEvent {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(ConflictEvent {
             window: u(row, "window")?,
-            at_ns: u(row, "at_ns")?,
+            at_ns: count(row, "at_ns")?,
             tid: row.get("tid")?,
             tgid: row.get("tgid")?,
             comm: row.get("comm")?,

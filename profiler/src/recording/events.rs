@@ -7,7 +7,7 @@ use rusqlite::{
     types::{FromSql, ValueRef},
 };
 
-use super::session::odd;
+use super::session::{counted, odd};
 use crate::model::{FaultEvent, Session};
 
 /// What the session can tell of a fault. A word that is only a placeholder becomes NULL, which
@@ -15,6 +15,7 @@ use crate::model::{FaultEvent, Session};
 #[derive(Clone, Copy)]
 pub struct Known {
     pub path: bool,
+    /// Also all else that only `handle_mm_fault` is given: the VMA, the flags, what it returns.
     pub kind: bool,
     pub io: bool,
     pub run_delay: bool,
@@ -50,6 +51,10 @@ pub(super) fn i(value: u64) -> i64 {
     value.cast_signed()
 }
 
+pub(super) fn count(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
+    counted(row.get(column)?)
+}
+
 pub(super) fn u(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
@@ -73,6 +78,10 @@ impl<'a> Columns<'a> {
     pub fn next<T: FromSql>(&mut self) -> rusqlite::Result<T> {
         self.at += 1;
         self.row.get(self.at - 1)
+    }
+
+    pub fn count(&mut self) -> rusqlite::Result<u64> {
+        counted(self.next()?)
     }
 
     pub fn u64(&mut self) -> rusqlite::Result<u64> {
@@ -137,10 +146,12 @@ pub(super) fn word_or_none<T>(
 }
 
 /// NULL where this kernel cannot tell; the session says so too.
+fn or_nothing<T: FromSql + Default>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    Ok(row.get::<_, Option<T>>(column)?.unwrap_or_default())
+}
+
 fn u_or_zero(row: &Row<'_>, column: &str) -> rusqlite::Result<u64> {
-    Ok(row
-        .get::<_, Option<i64>>(column)?
-        .map_or(0, i64::cast_unsigned))
+    or_nothing::<i64>(row, column).map(i64::cast_unsigned)
 }
 
 fn word_if_known<T: Copy>(
@@ -178,13 +189,13 @@ impl Event for FaultEvent {
             self.prio,
             self.policy,
             i(self.address),
-            i(self.vm_start),
-            i(self.vm_end),
-            i(self.vm_flags),
+            known.kind.then(|| i(self.vm_start)),
+            known.kind.then(|| i(self.vm_end)),
+            known.kind.then(|| i(self.vm_flags)),
             known.path.then(|| self.path.name()),
             known.kind.then(|| self.kind.name()),
             self.fallback.map(FallbackReason::name),
-            self.attempts,
+            known.kind.then_some(self.attempts),
             self.major,
             self.retry.map(RetryReason::name),
             self.held.map(HeldWait::name),
@@ -195,19 +206,19 @@ impl Event for FaultEvent {
             known.userfault.then(|| i(self.userfault_wait_ns)),
             known.held.then(|| i(self.held_wait_ns)),
             self.ioprio,
-            self.dev,
-            i(self.ino),
-            self.name,
-            self.fault_flags,
-            self.ret,
+            known.kind.then_some(self.dev),
+            known.kind.then(|| i(self.ino)),
+            known.kind.then_some(&self.name),
+            known.kind.then_some(self.fault_flags),
+            known.kind.then_some(self.ret),
         ])?;
         Ok(())
     }
 
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(FaultEvent {
-            start_ns: u(row, "start_ns")?,
-            end_ns: u(row, "end_ns")?,
+            start_ns: count(row, "start_ns")?,
+            end_ns: count(row, "end_ns")?,
             cpu: row.get("cpu")?,
             tid: row.get("tid")?,
             tgid: row.get("tgid")?,
@@ -215,28 +226,28 @@ impl Event for FaultEvent {
             prio: row.get("prio")?,
             policy: row.get("policy")?,
             address: u(row, "address")?,
-            vm_start: u(row, "vm_start")?,
-            vm_end: u(row, "vm_end")?,
-            vm_flags: u(row, "vm_flags")?,
+            vm_start: u_or_zero(row, "vm_start")?,
+            vm_end: u_or_zero(row, "vm_end")?,
+            vm_flags: u_or_zero(row, "vm_flags")?,
             path: word_if_known(row, "path", Path::from_name, Path::ALL[0])?,
             kind: word_if_known(row, "kind", Kind::from_name, Kind::ALL[0])?,
             fallback: word_or_none(row, "fallback_reason", FallbackReason::from_name)?,
-            attempts: row.get("attempts")?,
+            attempts: or_nothing(row, "attempts")?,
             major: row.get("major")?,
             retry: word_or_none(row, "retry_reason", RetryReason::from_name)?,
             held: word_or_none(row, "held_wait", HeldWait::from_name)?,
             folio: word_or_none(row, "folio_state", FolioState::from_name)?,
-            mmap_wait_ns: u(row, "mmap_wait_ns")?,
-            io_wait_ns: u_or_zero(row, "io_wait_ns")?,
-            run_delay_ns: u_or_zero(row, "run_delay_ns")?,
-            userfault_wait_ns: u_or_zero(row, "userfault_wait_ns")?,
-            held_wait_ns: u_or_zero(row, "held_wait_ns")?,
+            mmap_wait_ns: count(row, "mmap_wait_ns")?,
+            io_wait_ns: counted(or_nothing(row, "io_wait_ns")?)?,
+            run_delay_ns: counted(or_nothing(row, "run_delay_ns")?)?,
+            userfault_wait_ns: counted(or_nothing(row, "userfault_wait_ns")?)?,
+            held_wait_ns: counted(or_nothing(row, "held_wait_ns")?)?,
             ioprio: row.get("ioprio")?,
-            dev: row.get("dev")?,
-            ino: u(row, "ino")?,
-            name: row.get("file")?,
-            fault_flags: row.get("fault_flags")?,
-            ret: row.get("ret")?,
+            dev: or_nothing(row, "dev")?,
+            ino: u_or_zero(row, "ino")?,
+            name: or_nothing(row, "file")?,
+            fault_flags: or_nothing(row, "fault_flags")?,
+            ret: or_nothing(row, "ret")?,
         })
     }
 }

@@ -17,7 +17,7 @@ use super::{
     events::Event,
     head, older,
     schema::{self, thread_columns},
-    session::{self, odd},
+    session::{self, counted, limited, odd},
 };
 use crate::model::{
     ArrivalEvent, ConflictEvent, FaultEvent, Hist, Session, Snapshot, Thread, WaitEvent,
@@ -160,7 +160,7 @@ impl Recording {
         let query =
             "SELECT count(*), coalesce(max(depth), 0), coalesce(sum(blocked_ns), 0) FROM chains";
         let row = |row: &Row<'_>| {
-            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            let n = |at| counted(row.get(at)?);
             Ok((n(0)?, row.get(1)?, n(2)?))
         };
         self.sql
@@ -173,7 +173,7 @@ impl Recording {
         let query = "SELECT id, depth, waits, blocked_ns FROM chains
             ORDER BY blocked_ns DESC, id LIMIT ?";
         let row = |row: &Row<'_>| {
-            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            let n = |at| counted(row.get(at)?);
             Ok(ChainRow {
                 root: n(0)?,
                 depth: row.get(1)?,
@@ -201,7 +201,7 @@ impl Recording {
              ON stacks.id = waits.{column} GROUP BY waits.{column} ORDER BY ns DESC LIMIT ?"
         );
         let row = |row: &Row<'_>| {
-            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            let n = |at| counted(row.get(at)?);
             Ok(StackRow {
                 waits: n(0)?,
                 ns: n(1)?,
@@ -218,7 +218,7 @@ impl Recording {
     pub fn events_in_all(&self) -> Result<(u64, u64)> {
         let query = "SELECT (SELECT count(*) FROM waits), (SELECT count(*) FROM faults)";
         let read = self.sql.query_row(query, (), |row| {
-            let n = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+            let n = |at| counted(row.get(at)?);
             Ok((n(0)?, n(1)?))
         });
         read.map_err(|e| self.broken(e))
@@ -407,12 +407,13 @@ pub(super) fn each(
 
 /// Undoes the writer's difference.
 pub(super) fn grow(sum: &mut u64, row: &Row<'_>, column: usize) -> rusqlite::Result<()> {
-    *sum = sum.wrapping_add(row.get::<_, i64>(column)?.cast_unsigned());
+    let more = counted(row.get(column)?)?;
+    *sum = limited(sum.wrapping_add(more))?;
     Ok(())
 }
 
 pub(super) fn raise(max: &mut u64, row: &Row<'_>, column: usize) -> rusqlite::Result<()> {
-    *max = (*max).max(row.get::<_, i64>(column)?.cast_unsigned());
+    *max = (*max).max(counted(row.get(column)?)?);
     Ok(())
 }
 
@@ -430,8 +431,8 @@ fn add(sql: &Connection, to: &mut Snapshot, first: i64, last: i64) -> rusqlite::
     let range = (first, last);
     let query = "SELECT * FROM intervals WHERE id BETWEEN ? AND ? ORDER BY id";
     each(sql, query, range, |row| {
-        to.at_ns = row.get::<_, i64>(1)?.cast_unsigned();
-        to.duration_ns = row.get::<_, i64>(2)?.cast_unsigned();
+        to.at_ns = counted(row.get(1)?)?;
+        to.duration_ns = counted(row.get(2)?)?;
         grow(&mut to.own_faults, row, 3)?;
         grow(&mut to.events_emitted, row, 4)?;
         grow(&mut to.events_received, row, 5)?;
@@ -443,7 +444,7 @@ fn add(sql: &Connection, to: &mut Snapshot, first: i64, last: i64) -> rusqlite::
             grow(abort, row, 9)?;
         }
         grow(&mut to.own_cpu_ns, row, 10)?;
-        to.own_rss_bytes = row.get::<_, i64>(11)?.cast_unsigned();
+        to.own_rss_bytes = counted(row.get(11)?)?;
         Ok(())
     })?;
     let query = "SELECT path, count, major FROM fault_paths WHERE interval BETWEEN ? AND ?";
@@ -503,7 +504,7 @@ fn add_hists(sql: &Connection, to: &mut Snapshot, range: (i64, i64)) -> rusqlite
     let query =
         "SELECT name, label, lower_ns, count FROM histograms WHERE interval BETWEEN ? AND ?";
     each(sql, query, range, |row| {
-        let lower = row.get::<_, i64>(2)?.cast_unsigned();
+        let lower = counted(row.get(2)?)?;
         if row.get_ref(0)?.as_str()? == schema::hist::ACQUIRE {
             let side = &mut to.locks[word(row, 1, Mode::from_name)? as usize];
             return grow(&mut side.decades[hist::decade_of(lower)], row, 3);
@@ -544,14 +545,15 @@ fn thread(row: &Row<'_>) -> rusqlite::Result<Thread> {
         tid: row.get(0)?,
         tgid: row.get(1)?,
         comm: row.get(2)?,
-        exited: row.get(3)?,
+        container: row.get(3)?,
+        exited: row.get(4)?,
         ..Thread::default()
     };
     // The order of `thread_columns`.
-    let mut at = 4;
+    let mut at = 5;
     let mut next = || {
         at += 1;
-        row.get::<_, i64>(at - 1).map(i64::cast_unsigned)
+        counted(row.get(at - 1)?)
     };
     for n in &mut out.by_path {
         *n = next()?;
@@ -573,11 +575,11 @@ fn thread(row: &Row<'_>) -> rusqlite::Result<Thread> {
             &mut out.wait_sum_ns[mode],
             &mut out.wait_max_ns[mode],
         ] {
-            *n = row.get::<_, i64>(at)?.cast_unsigned();
+            *n = counted(row.get(at)?)?;
             at += 1;
         }
     }
-    out.map_count = row.get::<_, i64>(at)?.cast_unsigned();
-    out.total_vm = row.get::<_, i64>(at + 1)?.cast_unsigned();
+    out.map_count = counted(row.get(at)?)?;
+    out.total_vm = counted(row.get(at + 1)?)?;
     Ok(out)
 }

@@ -51,13 +51,12 @@ CREATE TABLE faults (
   latency_ns INTEGER AS (end_ns - start_ns), cpu INTEGER NOT NULL,
   tid INTEGER NOT NULL, tgid INTEGER NOT NULL, comm TEXT NOT NULL,
   prio INTEGER NOT NULL, policy INTEGER NOT NULL, address INTEGER NOT NULL,
-  vm_start INTEGER NOT NULL, vm_end INTEGER NOT NULL, vm_flags INTEGER NOT NULL,
-  path TEXT, kind TEXT, fallback_reason TEXT, attempts INTEGER NOT NULL,
+  vm_start INTEGER, vm_end INTEGER, vm_flags INTEGER,
+  path TEXT, kind TEXT, fallback_reason TEXT, attempts INTEGER,
   major INTEGER NOT NULL, retry_reason TEXT, held_wait TEXT, folio_state TEXT,
   mmap_wait_ns INTEGER NOT NULL, io_wait_ns INTEGER, run_delay_ns INTEGER,
   userfault_wait_ns INTEGER, held_wait_ns INTEGER, ioprio INTEGER NOT NULL,
-  dev INTEGER NOT NULL, ino INTEGER NOT NULL, file TEXT NOT NULL,
-  fault_flags INTEGER NOT NULL, ret INTEGER NOT NULL);
+  dev INTEGER, ino INTEGER, file TEXT, fault_flags INTEGER, ret INTEGER);
 {anatomy}{blame}
 CREATE VIEW processes AS SELECT {processes} FROM threads GROUP BY tgid;
 ",
@@ -96,7 +95,7 @@ enum Merge {
 impl ThreadColumn {
     fn sql_type(&self) -> &'static str {
         match self.name.as_str() {
-            "comm" | "fault_log2_us" => "TEXT",
+            "comm" | "container" | "fault_log2_us" => "TEXT",
             _ => "INTEGER",
         }
     }
@@ -125,6 +124,7 @@ pub fn thread_columns() -> Vec<ThreadColumn> {
         column("tid", Merge::Drop),
         column("tgid", Merge::Group),
         column("comm", Merge::OfLeader),
+        column("container", Merge::OfLeader),
         column("exited", Merge::Min),
     ];
     for path in Path::ALL {

@@ -88,6 +88,22 @@ fn to_json(value: Sql) -> Json {
 }
 
 /// Content that no vmascope wrote, in the one error type of this layer.
+/// Nine years of nanoseconds, or as many of anything. What a broken or forged file says beyond it is
+/// not believed, so that sums of what is cannot overflow.
+const COUNT_MAX: u64 = 1 << 58;
+
+/// A count, a duration or a moment; addresses may be anything.
+pub fn counted(value: i64) -> rusqlite::Result<u64> {
+    limited(value.cast_unsigned())
+}
+
+pub fn limited(value: u64) -> rusqlite::Result<u64> {
+    match value {
+        0..=COUNT_MAX => Ok(value),
+        _ => Err(odd(format!("{} is no count", value.cast_signed()))),
+    }
+}
+
 pub fn odd(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, why.into())
 }

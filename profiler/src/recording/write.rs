@@ -426,6 +426,7 @@ fn thread_row(thread: &Thread) -> Vec<Value> {
         thread.tid.into(),
         thread.tgid.into(),
         thread.comm.clone().into(),
+        thread.container.clone().into(),
         thread.exited.into(),
     ];
     row.extend(thread.by_path.map(count));

@@ -199,9 +199,10 @@ fn vma_write(counts: &Snapshot, knows: &Knows) -> VmaWrite {
     }
 }
 
-fn blocked(figures: &mut VmaWrite, wait: &WaitEvent) {
+/// What was in a VMA writer's way.
+pub(crate) fn blocked_by(wait: &WaitEvent) -> &'static str {
     let holder = wait.holder.as_ref();
-    let by = match holder.and_then(|h| h.op) {
+    match holder.and_then(|h| h.op) {
         Some(Op::Fault) => "fault",
         Some(Op::Madvise) => "madvise",
         Some(Op::Proc) => "proc",
@@ -210,8 +211,12 @@ fn blocked(figures: &mut VmaWrite, wait: &WaitEvent) {
         // Named, but what for is not known: it was on a slow path of a fault.
         None if holder.is_some_and(|h| h.tid != 0) => "fault",
         None => "unknown",
-    };
-    *figures.blocked_by.entry(by).or_default() += 1;
+    }
+}
+
+fn blocked(figures: &mut VmaWrite, wait: &WaitEvent) {
+    let holder = wait.holder.as_ref();
+    *figures.blocked_by.entry(blocked_by(wait)).or_default() += 1;
     let io = matches!(
         holder.and_then(|h| h.doing),
         Some(Doing::Held(held)) if held != HeldWait::Reclaim

@@ -95,7 +95,8 @@ pub fn of(recording: &Recording) -> recording::Result<Report> {
 }
 
 /// Which figures this session can give.
-pub(super) struct Knows {
+#[derive(Clone, Copy)]
+pub(crate) struct Knows {
     pub count: bool,
     pub path: bool,
     /// GUP faults, errors and interrupted faults: only hooks in the fault handler see them.
@@ -153,7 +154,7 @@ impl Knows {
         }
     }
 
-    fn path(&self, path: Path) -> bool {
+    pub fn path(&self, path: Path) -> bool {
         use Path::{Error, Fallback, Gup, Interrupted, MmapLock, Remote, Retry, RetryVma, VmaLock};
         self.path
             && match path {
@@ -280,6 +281,7 @@ fn task(t: &Thread, knows: &Knows) -> TaskReport {
         tgid: t.tgid,
         tid: t.tid,
         comm: t.comm.clone(),
+        container: (!t.container.is_empty()).then(|| t.container.clone()),
         exited: t.exited,
         faults: t.faults(),
         minor: t.minor,
@@ -347,9 +349,9 @@ fn fault(session: &Session, f: &FaultEvent, knows: &Knows) -> FaultReport {
         run_delay_ns: knows.run_delay.then_some(f.run_delay_ns),
         userfault_wait_ns: knows.userfault_wait.then_some(f.userfault_wait_ns),
         held_wait_ns: knows.held_wait.then_some(f.held_wait_ns),
-        file: f.name.clone(),
-        vma_bytes: f.vm_end.saturating_sub(f.vm_start),
-        attempts: f.attempts,
+        file: knows.kind.then(|| f.name.clone()),
+        vma_bytes: knows.kind.then(|| f.vm_end.saturating_sub(f.vm_start)),
+        attempts: knows.kind.then_some(f.attempts),
         tid: f.tid,
         tgid: f.tgid,
         comm: f.comm.clone(),

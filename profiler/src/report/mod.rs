@@ -17,6 +17,8 @@ pub mod what_if;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 pub use blame::Analysis;
+pub(crate) use blame::blocked_by;
+pub(crate) use build::Knows;
 pub use build::{THREADS, WORST, build, of};
 pub use json::json;
 pub use lkml::lkml;
@@ -164,6 +166,8 @@ pub struct TaskReport {
     pub tgid: u32,
     pub tid: u32,
     pub comm: String,
+    /// What the process runs in: a container or a service.
+    pub container: Option<String>,
     pub exited: bool,
     pub faults: u64,
     pub minor: u64,
@@ -239,9 +243,9 @@ pub struct FaultReport {
     pub userfault_wait_ns: Option<u64>,
     pub held_wait_ns: Option<u64>,
     /// What is mapped, or the name the VMA was given.
-    pub file: String,
-    pub vma_bytes: u64,
-    pub attempts: u8,
+    pub file: Option<String>,
+    pub vma_bytes: Option<u64>,
+    pub attempts: Option<u8>,
     pub tid: u32,
     pub tgid: u32,
     pub comm: String,

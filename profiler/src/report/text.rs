@@ -384,7 +384,7 @@ fn worst_faults(r: &Report) -> Option<String> {
         } else {
             format!(", waited {}", waits.join(", "))
         };
-        let file = match f.file.as_str() {
+        let file = match f.file.as_deref().unwrap_or_default() {
             "" => String::new(),
             name => format!(" on {}", clean(name)),
         };

@@ -12,7 +12,7 @@ use rusqlite::types::ValueRef;
 
 use super::{
     Error, Result,
-    tables::{Clock, HEX, TABLES, meta},
+    tables::{Clock, Failed, HEX, TABLES, columns, meta},
 };
 use crate::recording::Recording;
 
@@ -28,27 +28,13 @@ pub fn export(recording: &Recording, dir: &Path) -> Result<()> {
         let done = File::create(&path)
             .map_err(Failed::Write)
             .and_then(|file| table(recording, name, *time, file));
-        done.map_err(|e| match e {
-            Failed::Read(e) => recording.broken(e).into(),
-            Failed::Write(source) => Error::Write { path, source },
-        })?;
+        done.map_err(|e| e.told(recording, &path))?;
     }
     let path = dir.join("meta.json");
     let mut meta = meta(recording, &recording.snapshot()?);
     let files = TABLES.iter().map(|(name, _)| format!("{name}.csv"));
     meta["files"] = files.collect();
     fs::write(&path, format!("{meta:#}\n")).map_err(|source| Error::Write { path, source })
-}
-
-enum Failed {
-    Read(rusqlite::Error),
-    Write(io::Error),
-}
-
-impl From<rusqlite::Error> for Failed {
-    fn from(e: rusqlite::Error) -> Self {
-        Failed::Read(e)
-    }
 }
 
 impl From<csv::Error> for Failed {
@@ -64,11 +50,7 @@ fn table(
     file: File,
 ) -> std::result::Result<(), Failed> {
     let mut statement = recording.sql().prepare(&format!("SELECT * FROM {name}"))?;
-    let columns: Vec<String> = statement
-        .column_names()
-        .iter()
-        .map(|c| (*c).into())
-        .collect();
+    let columns = columns(&statement);
     let mut out = csv::WriterBuilder::new()
         .terminator(csv::Terminator::CRLF)
         .from_writer(BufWriter::new(file));

@@ -25,9 +25,16 @@ pub enum By {
 const WAITERS: &str = "SELECT waits.comm, op, frames, lock || ' ' || mode,
     holder_comm, holder_op, holder_doing, sum(wait_ns)
     FROM waits LEFT JOIN stacks ON stacks.id = waits.stack GROUP BY 1, 2, 3, 4, 5, 6, 7";
-const HOLDERS: &str = "SELECT s.kind, s.comm, s.op, s.doing,
-    waits.lock || ' ' || waits.mode, waits.comm, waits.op, sum(s.blamed_ns)
-    FROM segments s JOIN waits ON waits.id = s.wait GROUP BY 1, 2, 3, 4, 5, 6, 7";
+/// A wait that has no parts is whoever's that was seen when it began.
+const HOLDERS: &str = "SELECT kind, holder, holds, doing, lock, waiter, waits, sum(ns) FROM (
+    SELECT s.kind, s.comm AS holder, s.op AS holds, s.doing, w.lock || ' ' || w.mode AS lock,
+      w.comm AS waiter, w.op AS waits, s.blamed_ns AS ns
+    FROM segments s JOIN waits w ON w.id = s.wait
+    UNION ALL
+    SELECT iif(holder_comm = '', 'readers', 'unknown'), nullif(holder_comm, ''), holder_op,
+      holder_doing, lock || ' ' || mode, comm, op, wait_ns
+    FROM waits WHERE NOT EXISTS (SELECT 1 FROM segments WHERE wait = waits.id)
+    ) GROUP BY 1, 2, 3, 4, 5, 6, 7";
 
 pub fn export(recording: &Recording, path: &Path, by: By) -> Result<()> {
     let lines = lines(recording, by)?;

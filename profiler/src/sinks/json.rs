@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Error, Result,
-    tables::{Clock, HEX, TABLES, meta},
+    tables::{Clock, Failed, HEX, TABLES, columns, meta},
 };
 use crate::recording::{Recording, empty_tables};
 
@@ -27,24 +27,10 @@ pub fn export(recording: &Recording, path: &Path) -> Result<()> {
     let mut out = BufWriter::new(File::create(path).map_err(written)?);
     line(&mut out, &meta).map_err(written)?;
     for (name, time) in TABLES {
-        match table(recording, name, *time, &mut out) {
-            Ok(()) => {}
-            Err(Failed::Read(e)) => return Err(recording.broken(e).into()),
-            Err(Failed::Write(e)) => return Err(written(e)),
-        }
+        let done = table(recording, name, *time, &mut out);
+        done.map_err(|e| e.told(recording, path))?;
     }
     out.flush().map_err(written)
-}
-
-enum Failed {
-    Read(rusqlite::Error),
-    Write(io::Error),
-}
-
-impl From<rusqlite::Error> for Failed {
-    fn from(e: rusqlite::Error) -> Self {
-        Failed::Read(e)
-    }
 }
 
 fn line(out: &mut impl io::Write, value: &Value) -> io::Result<()> {
@@ -59,11 +45,7 @@ fn table(
     out: &mut impl io::Write,
 ) -> std::result::Result<(), Failed> {
     let mut statement = recording.sql().prepare(&format!("SELECT * FROM {name}"))?;
-    let columns: Vec<String> = statement
-        .column_names()
-        .iter()
-        .map(|c| (*c).into())
-        .collect();
+    let columns = columns(&statement);
     let mut clock = Clock::new(recording.session());
     let mut rows = statement.query(())?;
     while let Some(row) = rows.next()? {

@@ -7,6 +7,7 @@ pub mod hlog;
 pub mod html;
 pub mod json;
 pub mod perfetto;
+pub mod prometheus;
 pub(crate) mod tables;
 pub mod top;
 

@@ -1,8 +1,12 @@
 //! A recording as tables: what the exports of single rows have in common. In: a recording. Out: names,
 //! columns, moments in wall-clock time, and what is said of the whole.
 
-use profiler_common::words::Loss;
+use std::{io, path::Path};
 
+use profiler_common::words::Loss;
+use rusqlite::Statement;
+
+use super::Error;
 use crate::{
     model::{Session, Snapshot},
     recording::Recording,
@@ -52,6 +56,36 @@ pub const HEX: &[&str] = &[
     "fault_flags",
     "ret",
 ];
+
+/// Why a table is not written: it cannot be read, or what is made of it cannot be stored.
+pub enum Failed {
+    Read(rusqlite::Error),
+    Write(io::Error),
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(e: rusqlite::Error) -> Self {
+        Failed::Read(e)
+    }
+}
+
+impl Failed {
+    /// As an export to `path` tells it.
+    pub fn told(self, recording: &Recording, path: &Path) -> Error {
+        match self {
+            Failed::Read(e) => recording.broken(e).into(),
+            Failed::Write(source) => Error::Write {
+                path: path.into(),
+                source,
+            },
+        }
+    }
+}
+
+pub fn columns(statement: &Statement<'_>) -> Vec<String> {
+    let names = statement.column_names();
+    names.into_iter().map(str::to_owned).collect()
+}
 
 /// The session, the schema version and the losses.
 pub fn meta(recording: &Recording, counts: &Snapshot) -> serde_json::Value {

@@ -46,8 +46,12 @@ fn crowd() -> Batch {
 #[test]
 fn traces_and_pages_for_other_judges() {
     let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("export");
-    let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).unwrap();
+    let anew = |name: &str| {
+        let path = dir.join(format!("{name}.db"));
+        let _ = fs::remove_file(&path);
+        path
+    };
     let (session, down) = (support::session(), support::locked_down(support::session()));
     for (name, session, batch, end) in [
         ("busy", &session, &support::batch(), support::busy(2)),
@@ -55,12 +59,12 @@ fn traces_and_pages_for_other_judges() {
         ("extreme", &session, &support::batch(), support::extreme()),
         ("locked-down", &down, &support::batch(), support::busy(2)),
     ] {
-        let recording = recorded(&dir.join(format!("{name}.db")), session, batch, &end);
+        let recording = recorded(&anew(name), session, batch, &end);
         let trace = dir.join(format!("{name}.pftrace"));
         sinks::perfetto::export(&recording, &trace).unwrap();
         sinks::html::export(&recording, &dir.join(format!("{name}.html"))).unwrap();
     }
-    let path = dir.join("empty.db");
+    let path = anew("empty");
     let writer = Writer::create(&path, &session).unwrap();
     writer.finish(&Snapshot::empty()).unwrap();
     let recording = Recording::open(&path).unwrap();

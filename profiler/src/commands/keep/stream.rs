@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{self, Write},
+    os::fd::{AsFd, AsRawFd as _},
     path::Path,
 };
 
@@ -47,6 +48,20 @@ const COLUMNS: [&str; 20] = [
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads any more")]
 pub struct ReaderGone;
+
+/// A pipe tells its writer at once, not only when the next line is written.
+fn nobody_reads(pipe: &impl AsFd) -> io::Result<bool> {
+    let mut poll = libc::pollfd {
+        fd: pipe.as_fd().as_raw_fd(),
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one entry, ours, for the time of the call, which does not wait.
+    match unsafe { libc::poll(&raw mut poll, 1, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(poll.revents & libc::POLLERR != 0),
+    }
+}
 
 pub struct Stream {
     out: csv::Writer<Box<dyn Write>>,
@@ -176,17 +191,29 @@ impl Stream {
 
 impl Keep for Stream {
     fn events(&mut self, batch: Batch) -> Result<()> {
-        for fault in &batch.faults {
-            self.fault(fault)?;
-        }
-        for wait in &batch.waits {
+        let mut faults = batch.faults.iter().collect::<Vec<_>>();
+        let mut waits = batch.waits.iter().collect::<Vec<_>>();
+        faults.sort_by_key(|fault| fault.end_ns);
+        waits.sort_by_key(|wait| wait.end_ns);
+        let mut faults = faults.into_iter().peekable();
+        for wait in waits {
+            while let Some(fault) = faults.next_if(|fault| fault.end_ns < wait.end_ns) {
+                self.fault(fault)?;
+            }
             self.wait(wait)?;
+        }
+        for fault in faults {
+            self.fault(fault)?;
         }
         self.flush()
     }
 
     fn interval(&mut self, _now: &Snapshot) -> Result<()> {
-        self.flush()
+        self.flush()?;
+        match self.name == "-" && nobody_reads(&io::stdout())? {
+            true => Err(ReaderGone.into()),
+            false => Ok(()),
+        }
     }
 }
 

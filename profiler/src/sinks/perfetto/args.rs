@@ -48,15 +48,17 @@ pub fn fault(f: &FaultEvent, known: &Known) -> What {
     }
     let mut args = Args::default();
     args.address("address", f.address);
-    args.address("vm_start", f.vm_start);
-    args.address("vm_end", f.vm_end);
+    if known.kind {
+        args.address("vm_start", f.vm_start);
+        args.address("vm_end", f.vm_end);
+    }
     if !f.name.is_empty() {
         args.put("file", clean(&f.name).as_str());
     }
     args.put_known("path", path);
     args.put_known("kind", kind);
     args.put("major", f.major);
-    args.put("attempts", u32::from(f.attempts));
+    args.put_known("attempts", known.kind.then_some(u32::from(f.attempts)));
     args.put_known("fallback_reason", f.fallback.map(FallbackReason::name));
     args.put_known("retry_reason", f.retry.map(RetryReason::name));
     args.put_known("held_wait", f.held.map(HeldWait::name));

@@ -15,6 +15,7 @@ mod majors;
 mod queue;
 mod reader;
 mod rungs;
+mod serve;
 mod stacks;
 mod storm;
 mod stress;
@@ -64,6 +65,7 @@ pub const ALL: &[Test] = &[
     conflict::FORK,
     reader::READER,
     stacks::STACKS,
+    serve::SERVE,
     stress::STRESS,
     stress::STRESS_MINUTE,
     // Last: its adbd runs to the end.
