@@ -292,6 +292,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:sched:sched_process_fork { @ = count(); } \
      tracepoint:sched:sched_process_exec { @ = count(); } \
      tracepoint:sched:sched_process_exit { @ = count(); } \
+     tracepoint:task:task_rename { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_start_locking { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_acquire_returned { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_released { @ = count(); } \
