@@ -33,9 +33,30 @@ pub fn fits(series: &str, flavour: Flavour, arch: Arch) -> bool {
 
 fn steps() -> Vec<Step> {
     let wait = format!("until test -e {DONE}; do sleep 0.2; done");
-    let mut steps = adbd_steps();
+    let mut steps = package_steps();
+    steps.extend(adbd_steps());
     steps.push(Step::new(HOST_STEP, 600, &["sh", "-c", &wait]));
     steps
+}
+
+/// `--package`: an app is a user. It starts when all is armed; root does the same beside it.
+fn package_steps() -> Vec<Step> {
+    let record = "mkdir -p /data/system; \
+        echo 'org.example.app 1000 0 /data/user/0/org.example.app default none 0 0 1 @null' > /data/system/packages.list; \
+        vmascope record --package org.example.app --min-us 100 -d 15 -o /out/android.package.db & \
+        until test -e /out/android.package.db; do sleep 0.1; done; \
+        vmascope demo storm --threads 2 --duration 2s >&2 & \
+        su user -c 'exec vmascope demo storm --threads 3 --duration 3s'; wait";
+    let file = "/out/android.package.db";
+    let step = |name: &str, argv: &[&str]| Step::new(&format!("android.package.{name}"), 120, argv);
+    vec![
+        step("record", &["sh", "-c", record]),
+        step("report", &["vmascope", "report", file, "--format", "json"]),
+        step(
+            "export",
+            &["vmascope", "export", file, "--csv", "/out/android.package"],
+        ),
+    ]
 }
 
 /// Brings the network up, and an adbd that listens.
@@ -53,6 +74,7 @@ pub fn adbd_steps() -> Vec<Step> {
 }
 
 fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
+    package(evidence).context("--package")?;
     for step in ["android.network", "android.listens", HOST_STEP] {
         evidence.ended_with(step, 0)?;
     }
@@ -91,4 +113,14 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         "nothing in the crashed recording"
     );
     Ok(Outcome::Passed)
+}
+
+fn package(evidence: &Evidence<'_>) -> Result<()> {
+    storm::check(evidence, "android.package")?;
+    let app = evidence.truth("android.package.record", "storm")?;
+    let report = evidence.json("android.package.report")?;
+    for thread in queue::list(&report, "threads")? {
+        ensure!(thread["tgid"] == app["pid"], "not of the app: {thread}");
+    }
+    Ok(())
 }
