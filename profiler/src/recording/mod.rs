@@ -17,6 +17,7 @@ pub use error::{Error, Result};
 pub(crate) use events::Event;
 pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
 pub use repair::{Repaired, repair};
+pub(crate) use session::{counted, limited};
 pub use write::{Writer, empty_tables};
 
 /// "vmas", in the file's header where SQLite keeps it for `file(1)` and for us.

@@ -283,7 +283,7 @@ fn link(wait: &WaitEvent) -> Link {
         prio: wait.prio,
         lock: Some(if vma { "vma" } else { "mmap_lock" }),
         op: Some(wait.op.name()),
-        wait_ns: Some(wait.end_ns - wait.start_ns),
+        wait_ns: Some(wait.duration_ns()),
         doing: None,
     }
 }

@@ -225,7 +225,7 @@ fn held(evidence: &Evidence, of: impl Fn(&WindowEvent) -> bool) -> Policy {
         let arrived = arrivals.entry(mm).or_default();
         arrived.sort_by_key(|a| a.at_ns);
         for blocked in intervals(&met) {
-            let lost = blocked.end_ns - blocked.start_ns;
+            let lost = blocked.end_ns.saturating_sub(blocked.start_ns);
             each.push(lost);
             *policy.lost_by_op.entry(blocked.op.name()).or_default() += lost;
             policy.inversions += u64::from(blocked.inversion);

@@ -12,7 +12,7 @@ use inferno::flamegraph::{self, Options};
 use rusqlite::Row;
 
 use super::{Error, Result};
-use crate::recording::Recording;
+use crate::recording::{Recording, counted, limited};
 
 /// Whose stacks: of those who waited, or of those they waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -99,8 +99,9 @@ fn lines(recording: &Recording, by: By) -> Result<Vec<String>> {
         let mut statement = recording.sql().prepare(query)?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
-            let ns = row.get::<_, Option<i64>>(7)?.unwrap_or(0).cast_unsigned();
-            *sums.entry(stack(row)?.join(";")).or_default() += ns;
+            let ns = counted(row.get::<_, Option<i64>>(7)?.unwrap_or(0))?;
+            let sum: &mut u64 = sums.entry(stack(row)?.join(";")).or_default();
+            *sum = limited(*sum + ns)?;
         }
         Ok(sums)
     };
