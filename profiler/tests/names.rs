@@ -1,8 +1,6 @@
 //! Threads are called what they are called now: an app's process is named when it has left its zygote,
 //! long after its first fault. The real probes, on this machine's own kernel. Needs root.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
-
 use std::{
     fs,
     io::Write as _,

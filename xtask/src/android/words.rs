@@ -319,14 +319,15 @@ pub fn denial(dmesg: &str) -> Option<&str> {
     line.get(line.find("avc:")?..).map(str::trim)
 }
 
-/// The file that `vmascope ARGS` writes on the device, if it writes one.
+/// The file that `vmascope ARGS` has written on the device when it ends, if there is one. A detached
+/// recorder goes on writing, until `stop FILE`.
 pub fn recording(args: &[String]) -> Option<String> {
-    let mut words = args
-        .iter()
-        .map(String::as_str)
-        .take_while(|word| *word != "--");
-    if words.next() != Some("record") {
-        return None;
+    let words = args.iter().map(String::as_str);
+    let mut words = words.take_while(|word| *word != "--");
+    match words.next() {
+        Some("record") if words.clone().all(|word| word != "--detach") => {}
+        Some("stop") => return words.find(|word| !word.starts_with('-')).map(str::to_owned),
+        _ => return None,
     }
     let mut file = "vmascope.db";
     while let Some(word) = words.next() {

@@ -250,6 +250,8 @@ fn the_recording_is_what_record_writes() {
         "record -p 12 -ao a.db",
         "record -d10 -o a.db -- sh -o b.db",
         "record --csv a.db",
+        "record -o a.db -- sh --detach",
+        "stop a.db",
     ] {
         assert_eq!(file(line).as_deref(), Some("a.db"), "{line}");
     }
@@ -262,6 +264,8 @@ fn the_recording_is_what_record_writes() {
         "record --csv -",
         "doctor",
         "record --csv=-",
+        "record -o a.db --detach -d 1h",
+        "stop",
     ] {
         assert_eq!(file(line), None, "{line}");
     }

@@ -302,7 +302,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:vmscan:mm_vmscan_memcg_reclaim_end { @ = count(); }";
 
 /// How many those are.
-pub const PROBE_COUNT: usize = 40;
+pub const PROBE_COUNT: usize = 41;
 
 /// Tells the time, then becomes the command, whose own command tells the time again.
 fn started(name: &str, command: &str) -> Step {
