@@ -1,6 +1,9 @@
 //! Ring records. A record that finds no room is counted as lost.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_comm};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid,
+    generated::{bpf_get_current_comm, bpf_probe_read_kernel_str},
+};
 use profiler_common::{record::Who, words::Loss, zero::zero};
 
 use crate::{count, kernel::task, maps::EVENTS, prio};
@@ -55,7 +58,28 @@ pub fn comm() -> [u8; 16] {
     zero(&mut comm);
     // SAFETY: as long as it says.
     unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), size_of_val(&comm) as u32) };
-    let [a, b] = comm.map(u64::to_ne_bytes);
+    bytes(comm)
+}
+
+/// A name that lies elsewhere in the kernel.
+#[inline(always)]
+pub fn name(at: *const u8) -> [u8; 16] {
+    let mut name = [0u64; 2];
+    zero(&mut name);
+    // SAFETY: as long as it says; it stops at the end of the text, and faults are the helper's.
+    unsafe {
+        bpf_probe_read_kernel_str(
+            name.as_mut_ptr().cast(),
+            size_of_val(&name) as u32,
+            at.cast(),
+        )
+    };
+    bytes(name)
+}
+
+#[inline(always)]
+fn bytes(words: [u64; 2]) -> [u8; 16] {
+    let [a, b] = words.map(u64::to_ne_bytes);
     let mut text = [0; 16];
     text[..8].copy_from_slice(&a);
     text[8..].copy_from_slice(&b);

@@ -2,6 +2,7 @@
 //!
 //! In: the command line. Out: the exit code of the sub-command; an error is one line on stderr.
 
+mod android;
 mod apt;
 mod arch;
 mod bench;
@@ -12,6 +13,7 @@ mod exports;
 mod files;
 mod fuzz;
 mod lab;
+mod packages;
 mod paths;
 mod prometheus;
 mod python;
@@ -49,6 +51,8 @@ enum Command {
     Test(lab::test::Args),
     /// Run the profiler on its built-in stimulus, in a virtual machine and on this one.
     Demo(lab::demo::Args),
+    /// Run the profiler on a phone, over adb, and fetch what it recorded.
+    Android(android::Args),
     /// Measure what the profiler costs and hold it against its budgets.
     Bench(bench::Args),
 }
@@ -62,6 +66,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Vm(args) => lab::vm::run(&args),
         Command::Test(args) => lab::test::run(&args),
         Command::Demo(args) => lab::demo::run(&args),
+        Command::Android(args) => android::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

@@ -1,5 +1,5 @@
-//! `life`: processes come, change and go. In: the sched_process tracepoints. Out: targets follow
-//! their parents, names and address spaces stay true, a dead thread's entry is given up.
+//! `life`: processes come, change and go. In: the sched_process tracepoints and task_rename. Out:
+//! targets follow their parents, names and address spaces stay true, a dead thread's entry is given up.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_common::{fault, thread::phase};
@@ -36,6 +36,18 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
         if t.target == 1 {
             thread::own_mm_seen(t.tgid);
         }
+    }
+}
+
+/// Threads get their names once they run, and an app's process when it has left its zygote. It fires
+/// before the name is changed.
+#[btf_tracepoint]
+fn life_rename_tp(ctx: BtfTracePointContext) {
+    let (task, name): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
+    if let Some(t) = thread::known()
+        && t.task == task as u64
+    {
+        t.comm = emit::name(name);
     }
 }
 

@@ -133,6 +133,7 @@ pub fn run(
         disk_latency_ms: 0,
         slow_disk_ms: 0,
         disk_iops: None,
+        network: None,
     };
     let out = Folder::new()?;
     let steps = steps(&runs, whole, peer.is_some());
@@ -291,6 +292,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:sched:sched_process_fork { @ = count(); } \
      tracepoint:sched:sched_process_exec { @ = count(); } \
      tracepoint:sched:sched_process_exit { @ = count(); } \
+     tracepoint:task:task_rename { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_start_locking { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_acquire_returned { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_released { @ = count(); } \
@@ -300,7 +302,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:vmscan:mm_vmscan_memcg_reclaim_end { @ = count(); }";
 
 /// How many those are.
-pub const PROBE_COUNT: usize = 40;
+pub const PROBE_COUNT: usize = 41;
 
 /// Tells the time, then becomes the command, whose own command tells the time again.
 fn started(name: &str, command: &str) -> Step {

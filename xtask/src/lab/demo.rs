@@ -87,6 +87,7 @@ fn in_guest(args: &Args, arch: Arch, program: &Path, out: &Path) -> Result<()> {
         disk_latency_ms: 0,
         slow_disk_ms: 0,
         disk_iops: None,
+        network: None,
     };
     let mut recording = Step::new("record", 120, &[]);
     recording.argv = record("vmascope", "/out/storm.db", args);

@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -73,7 +73,20 @@ pub struct Machine<'a> {
     /// A second disk, at /slow, with this delay; 0 for none.
     pub slow_disk_ms: u32,
     pub disk_iops: Option<u32>,
+    /// A network of the guest and us alone, if there is one.
+    pub network: Option<Network>,
 }
+
+/// A way from this host into the guest, and nowhere else.
+pub struct Network {
+    /// On our loopback; leads to `GUEST_PORT` of the guest.
+    pub port: u16,
+    /// Told the name of each step that begins.
+    pub steps: Sender<String>,
+}
+
+/// Where the guest listens: adbd's port.
+const GUEST_PORT: u16 = 5555;
 
 /// What a guest that ended well leaves.
 #[derive(Debug)]
@@ -132,6 +145,7 @@ impl Machine<'_> {
         let mut session = Session {
             running: &mut running,
             steps,
+            begun: self.network.as_ref().map(|network| &network.steps),
             out,
             streams,
             start,
@@ -177,7 +191,9 @@ impl Machine<'_> {
         }
         let mut modules = Vec::new();
         if let Some(dir) = &self.kernel.modules {
-            for module in Tree::open(dir)?.resolve(&MODULES)? {
+            let mut wanted = MODULES.to_vec();
+            wanted.extend(self.network.as_ref().map(|_| "virtio_net"));
+            for module in Tree::open(dir)?.resolve(&wanted)? {
                 let path = format!("modules/{}.ko", module.name);
                 archive.file(&path, 0o644, &module.bytes);
                 modules.push(format!("/{path}"));
@@ -256,6 +272,16 @@ impl Machine<'_> {
             command.args(["-drive", &drive]);
             command.args(["-device", "nvme-ns,drive=slow,bus=nvme,nsid=2"]);
         }
+        if let Some(Network { port, .. }) = self.network {
+            let user =
+                format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{GUEST_PORT}");
+            command.args([
+                "-netdev",
+                &user,
+                "-device",
+                "virtio-net-pci,netdev=net,romfile=",
+            ]);
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -276,7 +302,7 @@ fn command_line(guest: Arch) -> String {
 }
 
 /// A killed xtask must not leave machines behind.
-fn die_with_us(command: &mut Command) {
+pub fn die_with_us(command: &mut Command) {
     // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
@@ -363,6 +389,7 @@ fn receive(mut stream: UnixStream) -> Receiver<Frame> {
 struct Session<'a, 'b> {
     running: &'a mut Running,
     steps: &'a [Step],
+    begun: Option<&'a Sender<String>>,
     out: &'a Path,
     streams: &'a mut Streams<'b>,
     start: Instant,
@@ -398,6 +425,8 @@ impl Session<'_, '_> {
                     let limit = limit.map_or(0, |step| step.timeout_s);
                     at = format!("running {name}");
                     deadline = Instant::now() + Duration::from_secs(limit) + MARGIN;
+                    // Whoever listened may have given up; the guest goes on.
+                    self.begun.map(|begun| begun.send(name).ok());
                 }
                 Kind::Stdout => pass(self.streams.stdout, &bytes)?,
                 Kind::Stderr => pass(self.streams.stderr, &bytes)?,

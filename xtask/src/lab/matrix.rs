@@ -5,15 +5,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use guest::plan::Step;
 
+use super::acceptance::android::{self, ANDROID};
 use super::acceptance::{self, Test};
 use super::evidence::Evidence;
 use super::kernels::{Flavour, Kernel};
-use super::machine::{GuestFile, Machine, Streams};
+use super::machine::{GuestFile, Machine, Network, Streams};
+use super::phone::{self, Outside};
 use super::qemu::{Accel, Qemu};
 use super::table::Cell;
 use super::tools::Tools;
@@ -21,8 +24,8 @@ use super::vm::guest_file;
 use crate::apt::Apt;
 use crate::arch::Arch;
 use crate::bench::peer;
-use crate::paths;
 use crate::step::Outcome;
+use crate::{build, paths};
 
 /// Processors and memory of a guest. Two make threads run at once, also on a host with two.
 const SMP: u32 = 2;
@@ -126,20 +129,32 @@ impl Matrix {
         })
     }
 
-    /// Runs one cell. Never an error: what goes wrong fails the cell's tests.
-    pub fn cell(&self, guests: Guests, arch: Arch) -> Cell {
+    /// Runs one cell, with the usual tests or only with that of phones. Never an error: what goes
+    /// wrong fails the cell's tests.
+    pub fn cell(&self, guests: Guests, arch: Arch, phone_only: bool) -> Cell {
         let Guests {
             series, flavour, ..
         } = guests;
+        let phone = guests.hooks.is_none() && android::fits(series, flavour, arch);
+        let tests: Vec<_> = self
+            .tests()
+            .filter(|test| match test.name == ANDROID.name {
+                true => phone,
+                false => !phone_only,
+            })
+            .collect();
         let mut cell = Cell {
             kernel: guests.label(),
             arch: arch.to_string(),
             outcomes: Vec::new(),
         };
+        if tests.is_empty() {
+            return cell;
+        }
         let kernel = match Kernel::ensure(&self.apt, series, arch, flavour) {
             Ok(kernel) => kernel,
             Err(error) => {
-                cell.outcomes = all_failed(self.tests(), &format!("{error:#}"));
+                cell.outcomes = all_failed(tests.into_iter(), &format!("{error:#}"));
                 return cell;
             }
         };
@@ -152,7 +167,6 @@ impl Matrix {
         }
         let name = format!("{}-{arch}", guests.label_as(&kernel.series));
         let out = self.out.join(name);
-        let tests: Vec<_> = self.tests().collect();
         let cell_of = Booted {
             guests,
             kernel: &kernel,
@@ -214,6 +228,14 @@ impl Matrix {
             files.extend(peer::bpftrace(arch)?.files);
             mem_mib = peer::MEM_MIB;
         }
+        let outside = match tests.iter().any(|test| test.name == ANDROID.name) {
+            true => Some(self.outside(arch, out)?),
+            false => None,
+        };
+        if outside.is_some() {
+            files.extend(phone::adbd(arch)?);
+        }
+        let (steps_begun, begun) = mpsc::channel();
         let machine = Machine {
             qemu: &self.qemu,
             kernel,
@@ -227,13 +249,30 @@ impl Matrix {
             // It needs a module.
             slow_disk_ms: kernel.modules.as_ref().map_or(0, |_| SLOW_DISK_MS),
             disk_iops: None,
+            network: outside.as_ref().map(|outside| Network {
+                port: outside.port,
+                steps: steps_begun,
+            }),
         };
         let steps: Vec<_> = tests.iter().flat_map(|test| guests.steps(test)).collect();
         let mut streams = Streams {
             stdout: &mut io::sink(),
             stderr: &mut io::sink(),
         };
-        let ended = machine.run(&steps, out, &mut streams)?;
+        let (ended, done_outside) = std::thread::scope(|scope| {
+            let attend = |outside| scope.spawn(move || Outside::attend(outside, &begun));
+            let outside = outside.as_ref().map(attend);
+            let ended = machine.run(&steps, out, &mut streams);
+            // With it goes what the other side listens to.
+            drop(machine);
+            (ended, outside.map(std::thread::ScopedJoinHandle::join))
+        });
+        let mut ended = ended?;
+        match done_outside {
+            Some(Ok(results)) => ended.report.results.extend(results?),
+            Some(Err(_)) => bail!("the host's part of a test panicked"),
+            None => {}
+        }
         let evidence = Evidence {
             kernel,
             hooks: guests.hooks,
@@ -260,6 +299,17 @@ impl Matrix {
             outcomes.len()
         );
         Ok(outcomes)
+    }
+
+    /// The host reads what the guest recorded with a program of its own, built if it is not one of
+    /// the matrix.
+    fn outside(&self, arch: Arch, out: &Path) -> Result<Outside> {
+        let own = self.programs.iter().find(|(a, _)| *a == Arch::HOST);
+        let program = match own {
+            Some((_, path)) => path.clone(),
+            None => build::vmascope(Arch::HOST, true)?,
+        };
+        Outside::new(arch, program, out)
     }
 
     fn files(&self, arch: Arch) -> Result<Vec<GuestFile>> {

@@ -12,6 +12,7 @@ pub mod kernels;
 pub mod machine;
 mod matrix;
 mod modules;
+mod phone;
 pub mod qemu;
 mod table;
 pub mod test;

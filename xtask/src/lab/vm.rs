@@ -9,12 +9,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc;
 
 use anyhow::{Context as _, Result, bail};
 use guest::plan::{Step, StepResult};
 
+use super::acceptance::android;
 use super::kernels::{Flavour, Kernel};
-use super::machine::{GuestFile, Machine, Streams};
+use super::machine::{GuestFile, Machine, Network, Streams};
+use super::phone;
 use super::qemu::{Accel, Qemu};
 use super::tools::Tools;
 use crate::apt::Apt;
@@ -64,6 +67,9 @@ pub struct Args {
     /// Emulate all processors on one thread, or on a thread each.
     #[arg(long, value_name = "single|multi", default_value = "multi", value_parser = ["single", "multi"])]
     accel_threads: String,
+    /// Also run an adbd, for `cargo xtask android --serial 127.0.0.1:PORT` while the command runs.
+    #[arg(long, value_name = "PORT")]
+    adb: Option<u16>,
     /// Seconds after which the command is killed (exit code 124).
     #[arg(long, value_name = "S", default_value_t = 600)]
     timeout: u64,
@@ -131,6 +137,9 @@ fn run_command(args: &Args, mut stdout: File) -> Result<StepResult> {
     for spec in &args.files {
         files.push(user_file(spec)?);
     }
+    if args.adb.is_some() {
+        files.extend(phone::adbd(args.arch)?);
+    }
     let qemu = Qemu::ensure()?;
     eprintln!("{} on {}, QEMU {}", kernel.label, args.arch, qemu.version);
     let machine = Machine {
@@ -149,16 +158,25 @@ fn run_command(args: &Args, mut stdout: File) -> Result<StepResult> {
         disk_latency_ms: args.disk_latency,
         slow_disk_ms: 0,
         disk_iops: args.disk_iops,
+        network: args.adb.map(|port| Network {
+            port,
+            steps: mpsc::channel().0,
+        }),
+    };
+    let mut steps = match args.adb {
+        Some(_) => android::adbd_steps(),
+        None => Vec::new(),
     };
     let mut step = Step::new("command", args.timeout, &[]);
     step.argv.clone_from(&args.command);
     step.stream = true;
+    steps.push(step);
     // Without a place to go to, the files of /out are dropped.
     let nowhere = paths::temp_beside(&std::env::temp_dir().join("vmascope-out"));
     let out = args.out.as_deref().unwrap_or(&nowhere);
     paths::make_dir(out)?;
     let ended = machine.run(
-        &[step],
+        &steps,
         out,
         &mut Streams {
             stdout: &mut stdout,
@@ -185,7 +203,7 @@ pub fn built(arch: Arch) -> Option<PathBuf> {
 }
 
 /// Our own stdout for the command's output; whatever else is printed goes to stderr from now on.
-fn take_stdout() -> Result<File> {
+pub fn take_stdout() -> Result<File> {
     let own = io::stdout()
         .as_fd()
         .try_clone_to_owned()

@@ -70,7 +70,7 @@ fn cast(truth: &Value) -> Result<[&Value; 4]> {
     Ok([of("a")?, of("b")?, of("c")?, of("d")?])
 }
 
-fn check(evidence: &Evidence<'_>, seen: &Seen) -> Result<()> {
+pub fn check(evidence: &Evidence<'_>, seen: &Seen) -> Result<()> {
     seen.adds_up()?;
     let [a, b, c, d] = cast(&seen.truth)?;
     let (a_tid, b_tid) = (number(a, "/tid")?, number(b, "/tid")?);

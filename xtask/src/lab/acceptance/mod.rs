@@ -4,6 +4,7 @@
 //! the host, over the files and results that came back.
 
 mod anatomy;
+pub mod android;
 mod conflict;
 mod doctor;
 mod exit_codes;
@@ -67,6 +68,8 @@ pub const ALL: &[Test] = &[
     serve::SERVE,
     stress::STRESS,
     stress::STRESS_MINUTE,
+    // Last: its adbd runs to the end.
+    android::ANDROID,
 ];
 
 /// What can be lost without a fault of ours: a preemptible kernel does not run a program that was

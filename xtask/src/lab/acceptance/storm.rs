@@ -63,7 +63,7 @@ fn steps(test: &str, min_us: &str, threads: &str, duration: &str, limit: u64) ->
     ]
 }
 
-fn check(evidence: &Evidence<'_>, test: &str) -> Result<Outcome> {
+pub fn check(evidence: &Evidence<'_>, test: &str) -> Result<Outcome> {
     let truth = evidence.truth(&format!("{test}.record"), "storm")?;
     let report = evidence.json(&format!("{test}.report"))?;
     threads(&truth, &report)?;
