@@ -43,6 +43,10 @@ pub struct Maps {
     /// Names of processes whose main thread was not seen; `None`: gone before it was looked up.
     leaders: BTreeMap<u32, Option<String>>,
     programs: Vec<ProgramFd>,
+    /// What they had run before; `None` where the kernel does not time them.
+    run_time_ns: Option<u64>,
+    /// Of maps, in this process: all their pages are there from the start.
+    mapped_bytes: u64,
     armed_ns: u64,
     vmstat: host::Vmstat,
     cpu_ns: u64,
@@ -64,6 +68,8 @@ impl Maps {
             dead_common: Common::default(),
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
+            run_time_ns: None,
+            mapped_bytes: 0,
             armed_ns: 0,
             vmstat: host::Vmstat::default(),
             cpu_ns: 0,
@@ -75,6 +81,12 @@ impl Maps {
         self.armed_ns = monotonic_ns;
         self.vmstat = host::vmstat();
         self.cpu_ns = host::own_cpu_ns();
+        self.mapped_bytes = host::own_mapped_maps_bytes();
+    }
+
+    /// The kernel times the programs from now on.
+    pub fn time_runs(&mut self) {
+        self.run_time_ns = Some(self.runs().run_time_ns);
     }
 
     pub fn snapshot(&mut self, events_received: u64) -> Result<Snapshot, MapError> {
@@ -98,7 +110,11 @@ impl Maps {
             s.own_faults += c.own_faults;
             s.events_emitted += c.emitted;
         }
-        s.losses[Loss::RecursionMisses as usize] = self.recursion_misses();
+        let runs = self.runs();
+        s.losses[Loss::RecursionMisses as usize] = runs.recursion_misses;
+        s.own_bpf_ns = self
+            .run_time_ns
+            .map(|then| runs.run_time_ns.saturating_sub(then));
         let common;
         (s.threads, common) = self.threads()?;
         s.faults[Path::VmaLock as usize].add_common(&common);
@@ -108,6 +124,7 @@ impl Maps {
         s.vmstat_vma_lock = vmstat.vma_lock;
         s.own_cpu_ns = host::own_cpu_ns() - self.cpu_ns;
         s.own_rss_bytes = host::own_rss_bytes();
+        s.own_mapped_bytes = self.mapped_bytes;
         Ok(s)
     }
 
@@ -265,12 +282,13 @@ impl Maps {
             .or_insert(thread);
     }
 
-    /// Runs the kernel skipped because the same program was already running on that CPU.
-    fn recursion_misses(&self) -> u64 {
-        self.programs
-            .iter()
-            .filter_map(prog_info::recursion_misses)
-            .sum()
+    /// Of all programs.
+    fn runs(&self) -> prog_info::Runs {
+        let all = self.programs.iter().filter_map(prog_info::runs);
+        all.fold(prog_info::Runs::default(), |sum, p| prog_info::Runs {
+            run_time_ns: sum.run_time_ns + p.run_time_ns,
+            recursion_misses: sum.recursion_misses + p.recursion_misses,
+        })
     }
 }
 

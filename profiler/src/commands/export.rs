@@ -1,7 +1,6 @@
 //! `vmascope export`: a recording in other tools' formats.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -41,19 +40,8 @@ pub fn run(args: &Export) -> Result<ExitCode> {
     for (to, sink) in formats(&args.to) {
         if let Some(to) = to {
             sink(&recording, to, args.by)?;
-            give(to)?;
+            user::give_all(to)?;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A file, or a folder with what is in it.
-fn give(path: &Path) -> Result<()> {
-    user::give(path)?;
-    if path.is_dir() {
-        for file in fs::read_dir(path)? {
-            user::give(&file?.path())?;
-        }
-    }
-    Ok(())
 }

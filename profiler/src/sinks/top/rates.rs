@@ -47,7 +47,10 @@ pub struct Rates {
     pub paths: Vec<PathRate>,
     pub locks: [LockRate; Mode::COUNT],
     pub processes: Vec<ProcessRate>,
+    /// Of one CPU.
     pub own_cpu: f64,
+    /// Run time of the programs, of one CPU; `None` where the kernel does not count it.
+    pub own_bpf: Option<f64>,
     last: Snapshot,
     /// Processes as they were when threads were last told of: recordings tell only at their end.
     seen: BTreeMap<u32, Process>,
@@ -62,6 +65,7 @@ impl Default for Rates {
             locks: Default::default(),
             processes: Vec::new(),
             own_cpu: 0.0,
+            own_bpf: None,
             last: Snapshot::empty(),
             seen: BTreeMap::new(),
             seen_ns: 0,
@@ -121,6 +125,8 @@ impl Rates {
             push(&mut rate.trend, rate.waiting);
         }
         self.own_cpu = per(now.own_cpu_ns, then.own_cpu_ns, s) / 1e9;
+        let bpf = now.own_bpf_ns.zip(then.own_bpf_ns.or(Some(0)));
+        self.own_bpf = bpf.map(|(now, then)| per(now, then, s) / 1e9);
         self.processes(now);
     }
 

@@ -1,0 +1,69 @@
+//! `S`: the last minute as a recording and a folder of CSV files, in the current directory. In: what
+//! `top` has seen. Out: files that belong to the caller, and a line that names them.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    model::{Batch, Session, Snapshot},
+    recording::{LastSeconds, Recording},
+    sinks::{Result, csv},
+    user,
+};
+
+const KEPT: Duration = Duration::from_secs(60);
+/// A few megabytes: `top` is to stay small. `record --ring` keeps more.
+const EVENTS: usize = 20_000;
+
+pub struct Kept(LastSeconds);
+
+impl Kept {
+    pub fn new(session: &Session) -> Self {
+        Self(LastSeconds::new(session, KEPT, EVENTS))
+    }
+
+    pub fn see(&mut self, batches: Vec<Batch>, now: Option<&Snapshot>) {
+        for batch in batches {
+            self.0.events(batch);
+        }
+        if let Some(now) = now {
+            self.0.interval(now);
+        }
+    }
+
+    /// What came of it, in a line.
+    pub fn save(&mut self) -> String {
+        match self.write() {
+            Ok(said) => said,
+            Err(e) => format!("not saved: {e}"),
+        }
+    }
+
+    fn write(&mut self) -> Result<String> {
+        let (path, folder) = names();
+        let span = self.0.write(&path)?;
+        csv::export(&Recording::open(&path)?, &folder)?;
+        user::give_all(&folder).map_err(|source| super::Error::Write {
+            path: folder.clone(),
+            source,
+        })?;
+        Ok(format!(
+            "the last {} are in {} and {}/",
+            span.said(),
+            path.display(),
+            folder.display()
+        ))
+    }
+}
+
+/// The first that are free.
+fn names() -> (PathBuf, PathBuf) {
+    let mut n = 1;
+    loop {
+        let name = PathBuf::from(format!("vmascope-top-{n}"));
+        let (path, folder) = (name.with_extension("db"), name.with_extension("csv"));
+        if !path.exists() && !folder.exists() {
+            return (path, folder);
+        }
+        n += 1;
+    }
+}
