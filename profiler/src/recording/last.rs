@@ -63,10 +63,11 @@ impl LastSeconds {
         self.now_ns
     }
 
-    pub fn events(&mut self, batch: Batch) {
+    pub fn events(&mut self, mut batch: Batch) {
         if batch.is_empty() {
             return;
         }
+        trim(&mut batch);
         self.events += batch.len();
         let at = batch
             .latest_ns()
@@ -130,6 +131,15 @@ impl LastSeconds {
         self.events = 0;
         self.snapshots = VecDeque::from([self.now.clone()]);
     }
+}
+
+/// Holds are not written, and room for more events is not needed any more.
+fn trim(batch: &mut Batch) {
+    batch.holds = Vec::new();
+    batch.faults.shrink_to_fit();
+    batch.waits.shrink_to_fit();
+    batch.windows.shrink_to_fit();
+    batch.arrivals.shrink_to_fit();
 }
 
 pub fn ns(time: Duration) -> u64 {

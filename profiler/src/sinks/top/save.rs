@@ -12,7 +12,7 @@ use crate::{
 
 const KEPT: Duration = Duration::from_secs(60);
 /// A few megabytes: `top` is to stay small. `record --ring` keeps more.
-const EVENTS: usize = 20_000;
+const EVENTS: usize = 10_000;
 
 pub struct Kept(LastSeconds);
 
@@ -46,11 +46,12 @@ impl Kept {
             path: folder.clone(),
             source,
         })?;
+        // The names first: the line may be cut.
         Ok(format!(
-            "the last {} are in {} and {}/",
-            span.said(),
+            "{} and {}/ have the last {}",
             path.display(),
-            folder.display()
+            folder.display(),
+            span.said()
         ))
     }
 }
