@@ -4,6 +4,7 @@
 use std::{
     fs::File,
     io::{Read as _, Write as _},
+    num::NonZero,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
@@ -61,7 +62,11 @@ impl Pty {
         let child = command.spawn().unwrap();
         // The child's side is closed here with the command: reading ends when the child does.
         drop(command);
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(height, width, 0)));
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(
+            cells(height),
+            cells(width),
+            0,
+        )));
         let (mut from, to) = (ours.try_clone().unwrap(), Arc::clone(&screen));
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -88,7 +93,9 @@ impl Pty {
     }
 
     pub fn resize(&mut self, width: u16, height: u16) {
-        lock(&self.screen).screen_mut().set_size(height, width);
+        lock(&self.screen)
+            .screen_mut()
+            .set_size(cells(height), cells(width));
         let size = size(width, height);
         // SAFETY: a valid size.
         let done = unsafe { libc::ioctl(self.ours.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
@@ -164,6 +171,10 @@ fn lock(screen: &Mutex<vt100::Parser>) -> MutexGuard<'_, vt100::Parser> {
     screen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn cells(n: u16) -> NonZero<u16> {
+    NonZero::new(n).unwrap()
+}
+
 fn size(width: u16, height: u16) -> libc::winsize {
     libc::winsize {
         ws_row: height,
@@ -177,9 +188,7 @@ fn modes(terminal: &File) -> libc::termios {
     // SAFETY: plain integers, which tcgetattr fills.
     let mut modes: libc::termios = unsafe { std::mem::zeroed() };
     // SAFETY: an open terminal, and room for its modes.
-    assert_eq!(
-        unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes) },
-        0
-    );
+    let done = unsafe { libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes) };
+    assert_eq!(done, 0);
     modes
 }
