@@ -4,7 +4,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
-use crate::{commands::Trigger, diff::Condition, loader::HookChoice, sinks::folded::By};
+use crate::{
+    commands::Trigger,
+    diff::Condition,
+    loader::HookChoice,
+    sinks::{folded::By, top::Theme},
+};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -101,6 +106,15 @@ pub struct Probing {
 pub struct Top {
     #[command(flatten)]
     pub probing: Probing,
+    /// Colours for which background
+    #[arg(long, default_value = "auto")]
+    pub theme: Theme,
+    /// Have the kernel time the programs, to show what they cost: two clock reads in each run
+    #[arg(long, conflicts_with = "file")]
+    pub bpf_stats: bool,
+    /// Take the programs off when they run for more than this share of all CPUs (implies --bpf-stats)
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "file")]
+    pub max_overhead: Option<f64>,
     /// A recording to play
     #[arg(conflicts_with = "whose")]
     pub file: Option<PathBuf>,
@@ -376,6 +390,15 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// `2%`, `0.5%`; a bare number is per cent too.
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    match number.parse::<f64>() {
+        Ok(n) if n > 0.0 && n <= 100.0 => Ok(n),
+        _ => Err("must be more than 0%, and at most 100%: try 2%".into()),
+    }
+}
+
 fn power_of_two(text: &str) -> Result<u32, String> {
     match text.parse::<u32>() {
         Ok(n) if n.is_power_of_two() => Ok(n),
@@ -416,6 +439,15 @@ mod tests {
         assert_eq!(size("1048576"), Ok(1 << 20));
         for bad in ["", "M", "1.5M", "-1M", "10x", "1K", "99999999999G"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_of_a_hundred() {
+        assert_eq!(share("2%"), Ok(2.0));
+        assert_eq!(share("0.5"), Ok(0.5));
+        for bad in ["", "%", "0%", "-1%", "101%", "nan", "2%%", "x"] {
+            assert!(share(bad).is_err(), "{bad}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! `start` loads, attaches and checks; `arm` begins counting; `stop` ends it.
 
 use std::{
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,7 +18,7 @@ use crate::{
         Facts,
         btf::{self, BtfError},
         host,
-        prog_info::map_memlock,
+        prog_info::{self, map_memlock},
     },
     loader::{self, LoadError, Loaded, Request, signals},
     model::{Batch, Session, Snapshot, session::SCHEMA},
@@ -40,6 +40,10 @@ pub enum SessionError {
     Load(#[from] LoadError),
     #[error("cannot read the counters: {0}")]
     Counters(#[from] aya::maps::MapError),
+    #[error(
+        "cannot have the kernel time the programs: {0}: leave --bpf-stats and --max-overhead out"
+    )]
+    Timing(std::io::Error),
     #[error("cannot start the ring thread: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -63,6 +67,8 @@ pub struct Live {
     conflicts: Conflicts,
     /// `None`: not asked for.
     stacks: Option<Stacks>,
+    /// While it is held, the kernel times all programs.
+    timing: Option<OwnedFd>,
     pub session: Session,
 }
 
@@ -98,12 +104,14 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
         blamer: Blamer::default(),
         conflicts: Conflicts::default(),
         stacks,
+        timing: None,
         session,
     })
 }
 
-/// BTF takes tens of megabytes in small pieces, which the allocator would keep for the whole run.
-fn give_back() {
+/// BTF takes tens of megabytes in small pieces, and so do events where there are many for a while: the
+/// allocator would keep them for the whole run.
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: no pointers; the allocator only unmaps what is free.
     unsafe {
@@ -172,6 +180,24 @@ impl Live {
             loader::arm(&mut loaded.ebpf)?;
         }
         Ok(())
+    }
+
+    /// From now on snapshots tell the programs' run time: where the kernel counts it anyhow, or where
+    /// it was asked to, which costs each run two clock reads.
+    pub fn time_runs(&mut self, ask: bool) -> Result<(), SessionError> {
+        if ask {
+            self.timing = Some(prog_info::time_runs().map_err(SessionError::Timing)?);
+        }
+        if ask || prog_info::run_time_is_on() {
+            self.maps.time_runs();
+        }
+        Ok(())
+    }
+
+    /// Takes every program off its hook; what was counted can still be read.
+    pub fn disarm(&mut self) {
+        self.loaded = None;
+        self.timing = None;
     }
 
     /// Everything counted since arming.

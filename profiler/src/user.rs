@@ -57,6 +57,17 @@ pub fn give(path: &Path) -> io::Result<()> {
     }
 }
 
+/// A file, or a folder with what is in it.
+pub fn give_all(path: &Path) -> io::Result<()> {
+    give(path)?;
+    if path.is_dir() {
+        for file in fs::read_dir(path)? {
+            give(&file?.path())?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,6 +51,10 @@ pub struct Maps {
     forgets: bool,
     leaders: BTreeMap<u32, Leader>,
     programs: Vec<ProgramFd>,
+    /// What they had run before; `None` where the kernel does not time them.
+    run_time_ns: Option<u64>,
+    /// Of maps, in this process: all their pages are there from the start.
+    mapped_bytes: u64,
     armed_ns: u64,
     vmstat: host::Vmstat,
     cpu_ns: u64,
@@ -73,6 +77,8 @@ impl Maps {
             forgets: false,
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
+            run_time_ns: None,
+            mapped_bytes: 0,
             armed_ns: 0,
             vmstat: host::Vmstat::default(),
             cpu_ns: 0,
@@ -88,6 +94,12 @@ impl Maps {
         self.armed_ns = monotonic_ns;
         self.vmstat = host::vmstat();
         self.cpu_ns = host::own_cpu_ns();
+        self.mapped_bytes = host::own_mapped_maps_bytes();
+    }
+
+    /// The kernel times the programs from now on.
+    pub fn time_runs(&mut self) {
+        self.run_time_ns = Some(self.runs().run_time_ns);
     }
 
     pub fn snapshot(&mut self, events_received: u64) -> Result<Snapshot, MapError> {
@@ -111,7 +123,11 @@ impl Maps {
             s.own_faults += c.own_faults;
             s.events_emitted += c.emitted;
         }
-        s.losses[Loss::RecursionMisses as usize] = self.recursion_misses();
+        let runs = self.runs();
+        s.losses[Loss::RecursionMisses as usize] = runs.recursion_misses;
+        s.own_bpf_ns = self
+            .run_time_ns
+            .map(|then| runs.run_time_ns.saturating_sub(then));
         let common;
         (s.threads, common) = self.threads()?;
         s.faults[Path::VmaLock as usize].add_common(&common);
@@ -121,6 +137,7 @@ impl Maps {
         s.vmstat_vma_lock = vmstat.vma_lock;
         s.own_cpu_ns = host::own_cpu_ns() - self.cpu_ns;
         s.own_rss_bytes = host::own_rss_bytes();
+        s.own_mapped_bytes = self.mapped_bytes;
         Ok(s)
     }
 
@@ -296,12 +313,13 @@ impl Maps {
             .or_insert(thread);
     }
 
-    /// Runs the kernel skipped because the same program was already running on that CPU.
-    fn recursion_misses(&self) -> u64 {
-        self.programs
-            .iter()
-            .filter_map(prog_info::recursion_misses)
-            .sum()
+    /// Of all programs.
+    fn runs(&self) -> prog_info::Runs {
+        let all = self.programs.iter().filter_map(prog_info::runs);
+        all.fold(prog_info::Runs::default(), |sum, p| prog_info::Runs {
+            run_time_ns: sum.run_time_ns + p.run_time_ns,
+            recursion_misses: sum.recursion_misses + p.recursion_misses,
+        })
     }
 }
 

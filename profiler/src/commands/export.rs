@@ -57,7 +57,7 @@ fn whole(to: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     part.push("-new");
     let part = PathBuf::from(part);
     let done = write(&part).and_then(|()| {
-        give(&part)?;
+        user::give_all(&part)?;
         let moved = if to.is_dir() && part.is_dir() {
             into_folder(&part, to)
         } else {
@@ -80,15 +80,4 @@ fn into_folder(part: &Path, to: &Path) -> io::Result<()> {
         fs::rename(file.path(), to.join(file.file_name()))?;
     }
     fs::remove_dir(part)
-}
-
-/// A file, or a folder with what is in it.
-fn give(path: &Path) -> Result<()> {
-    user::give(path)?;
-    if path.is_dir() {
-        for file in fs::read_dir(path)? {
-            user::give(&file?.path())?;
-        }
-    }
-    Ok(())
 }

@@ -131,6 +131,27 @@ pub fn own_rss_bytes() -> u64 {
         * sysconf(libc::_SC_PAGESIZE)
 }
 
+/// What of it are pages of BPF maps, whose memory is stated apart.
+pub fn own_mapped_maps_bytes() -> u64 {
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let (mut kib, mut is_map) = (0, false);
+    for line in smaps.lines() {
+        match line.strip_prefix("Rss:") {
+            Some(rss) if is_map => {
+                let rss = rss.split_whitespace().next();
+                kib += rss.and_then(|rss| rss.parse::<u64>().ok()).unwrap_or(0);
+            }
+            Some(_) => {}
+            // The first line of a mapping begins with its addresses.
+            None if line.split(' ').next().is_some_and(|w| w.contains('-')) => {
+                is_map = line.contains("anon_inode:bpf-map");
+            }
+            None => {}
+        }
+    }
+    kib * 1024
+}
+
 /// Milliseconds since this process was started (field 22 of /proc/self/stat, in clock ticks).
 pub fn since_exec_ms() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();

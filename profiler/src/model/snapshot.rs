@@ -169,9 +169,13 @@ pub struct Snapshot {
     pub vmstat_pgmajfault: u64,
     /// vma_lock_success and vma_lock_abort, where the kernel keeps them.
     pub vmstat_vma_lock: Option<[u64; 2]>,
-    /// Own CPU time, and run time of the programs where the kernel counts it.
+    /// Own CPU time.
     pub own_cpu_ns: u64,
     pub own_rss_bytes: u64,
+    /// What of it are pages of maps. Not in a recording.
+    pub own_mapped_bytes: u64,
+    /// Run time of the programs, where the kernel counts it. Not in a recording.
+    pub own_bpf_ns: Option<u64>,
 }
 
 impl Snapshot {

@@ -235,6 +235,45 @@ pub fn insert_segments(tx: &Transaction<'_>, waits: &[WaitEvent]) -> rusqlite::R
     Ok(())
 }
 
+/// In the order in which they began.
+pub fn segments(sql: &Connection, wait: u64) -> rusqlite::Result<Vec<Segment>> {
+    let query = "SELECT start_ns, end_ns, blamed_ns, stretches, kind, tid, tgid, comm, prio, op,
+        doing, address FROM segments WHERE wait = ? ORDER BY start_ns";
+    let mut statement = sql.prepare_cached(query)?;
+    let rows = statement.query_map([i(wait)], segment)?;
+    rows.collect()
+}
+
+fn segment(row: &Row<'_>) -> rusqlite::Result<Segment> {
+    let kind: String = row.get("kind")?;
+    let by = match kind.as_str() {
+        "holder" => SegmentBy::Holder(HolderInfo {
+            tid: row.get("tid")?,
+            tgid: row.get("tgid")?,
+            comm: row.get("comm")?,
+            prio: row.get("prio")?,
+            op: word_or_none(row, "op", Op::from_name)?,
+            doing: word_or_none(row, "doing", Doing::from_name)?,
+            address: row
+                .get::<_, Option<i64>>("address")?
+                .map_or(0, i64::cast_unsigned),
+            ..HolderInfo::default()
+        }),
+        "readers" => SegmentBy::Readers,
+        "others" => SegmentBy::Others,
+        "handoff" => SegmentBy::Handoff,
+        "unknown" => SegmentBy::Unknown,
+        other => return Err(odd(format!("nobody holds a lock as {other:?}"))),
+    };
+    Ok(Segment {
+        start_ns: u(row, "start_ns")?,
+        end_ns: u(row, "end_ns")?,
+        blamed_ns: u(row, "blamed_ns")?,
+        stretches: row.get("stretches")?,
+        by,
+    })
+}
+
 impl Event for WindowEvent {
     const TABLE: &'static str = "windows";
     const DURATION: &'static str = "close_ns - io_ns";

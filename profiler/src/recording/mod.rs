@@ -5,6 +5,7 @@ mod anatomy;
 mod blame;
 mod error;
 mod events;
+mod last;
 mod older;
 mod part;
 mod read;
@@ -15,6 +16,7 @@ mod write;
 
 pub use error::{Error, Result};
 pub(crate) use events::Event;
+pub use last::{LastSeconds, ns};
 pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
 pub use repair::{Repaired, repair};
 pub(crate) use session::{counted, limited};

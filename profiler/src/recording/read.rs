@@ -20,7 +20,7 @@ use super::{
     session::{self, counted, limited, odd},
 };
 use crate::model::{
-    ArrivalEvent, ConflictEvent, FaultEvent, Hist, Session, Snapshot, Thread, WaitEvent,
+    ArrivalEvent, ConflictEvent, FaultEvent, Hist, Segment, Session, Snapshot, Thread, WaitEvent,
     WindowEvent, session::SCHEMA,
 };
 
@@ -145,6 +145,11 @@ impl Recording {
     /// The wait of that id; `None` if it was below the threshold, or lost.
     pub fn wait(&self, id: u64) -> Result<Option<WaitEvent>> {
         self.one("SELECT * FROM waits WHERE id = ?", id)
+    }
+
+    /// What that wait is made of, by who held the lock.
+    pub fn segments(&self, wait: u64) -> Result<Vec<Segment>> {
+        super::blame::segments(&self.sql, wait).map_err(|e| self.broken(e))
     }
 
     /// Of the waits at the end of the longest paths to this root, the longest.

@@ -63,6 +63,7 @@ pub fn percent(part: u64, whole: u64) -> String {
 
 pub fn bytes(n: u64) -> String {
     const UNITS: &[(f64, &str)] = &[
+        (1_099_511_627_776.0, "TiB"),
         (1_073_741_824.0, "GiB"),
         (1_048_576.0, "MiB"),
         (1024.0, "KiB"),

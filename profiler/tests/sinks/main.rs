@@ -10,5 +10,6 @@ mod support;
 #[path = "../../../fuzz/src/targets.rs"]
 mod targets;
 mod top;
+mod top_pages;
 mod totals;
 mod trace;

@@ -1,129 +1,63 @@
-//! The state of `top`: what the keys and the snapshots have made of it. No terminal in here.
+//! The state of `top`: what the keys and the snapshots have made of it. No terminal in here; what keys
+//! do is in `keys`.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use profiler_common::words::{Mode, Path};
+use std::{borrow::Borrow, sync::Arc, time::Duration};
+
+use profiler_common::words::Path;
 
 use super::{
-    events::Events,
+    events::{Chain, Events},
+    heat::Heat,
     look::Look,
     rates::{ProcessRate, Rates},
+    view::{Cursor, Page, Sort, State, View},
 };
 use crate::{
-    model::{Batch, Quality, Session, Snapshot},
+    model::{Batch, Quality, Segment, Session, Snapshot, WaitEvent},
     report::{self, Named, what_if::Policy},
 };
-
-/// One screen of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    Overview,
-    Processes,
-    Waits,
-    Chains,
-    Histograms,
-    WhatIf,
-    Doctor,
-}
-
-impl View {
-    pub const ALL: [View; 7] = [
-        View::Overview,
-        View::Processes,
-        View::Waits,
-        View::Chains,
-        View::Histograms,
-        View::WhatIf,
-        View::Doctor,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            View::Overview => "Overview",
-            View::Processes => "Processes",
-            View::Waits => "Waits",
-            View::Chains => "Chains",
-            View::Histograms => "Histograms",
-            View::WhatIf => "What-if",
-            View::Doctor => "Doctor",
-        }
-    }
-
-    fn beside(self, step: usize) -> Self {
-        Self::ALL[(self as usize + step) % Self::ALL.len()]
-    }
-}
-
-/// What the loop has to do about a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    None,
-    Redraw,
-    Quit,
-}
-
-/// The column that processes are sorted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sort {
-    Faults,
-    Major,
-    MmapLock,
-    ReadWait,
-    WriteWait,
-}
-
-impl Sort {
-    fn next(self) -> Self {
-        match self {
-            Sort::Faults => Sort::Major,
-            Sort::Major => Sort::MmapLock,
-            Sort::MmapLock => Sort::ReadWait,
-            Sort::ReadWait => Sort::WriteWait,
-            Sort::WriteWait => Sort::Faults,
-        }
-    }
-
-    fn of(self, p: &ProcessRate) -> f64 {
-        match self {
-            Sort::Faults => p.faults_per_s,
-            Sort::Major => p.major_per_s,
-            Sort::MmapLock => p.mmap_lock_per_s,
-            Sort::ReadWait => p.waiting[Mode::Read as usize],
-            Sort::WriteWait => p.waiting[Mode::Write as usize],
-        }
-    }
-}
-
-/// Lines that a page key goes on by.
-const PAGE: usize = 10;
-/// Longer than any list.
-const SCROLL: usize = 10_000;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    Live,
-    Playing,
-    Ended,
-}
 
 #[derive(Clone)]
 pub struct App {
     pub(super) session: Session,
     pub(super) look: Look,
     pub(super) rates: Rates,
+    pub(super) heat: Heat,
     pub(super) verdict: String,
     pub(super) duration_ns: u64,
+    /// Of the recording that is played.
+    pub(super) length_ns: u64,
     pub(super) lost: u64,
-    pub(super) rss_bytes: u64,
     pub(super) sort: Sort,
     pub(super) reverse: bool,
     pub(super) help: bool,
     pub(super) view: View,
-    /// First line shown of a list longer than the screen.
+    pub(super) page: Page,
+    /// The wait of `Page::Wait`.
+    pub(super) opened: Option<Box<WaitEvent>>,
+    /// First line shown of a list longer than the screen, where there is no cursor.
     pub(super) scroll: usize,
+    pub(super) process: Cursor<u32>,
+    pub(super) wait: Cursor<u64>,
+    /// Which heat map comes first; where there is room for nothing else, `None` is the table.
+    pub(super) heat_first: Option<usize>,
+    /// Names and numbers must have this in them.
+    pub(super) search: String,
+    /// The search is being typed.
+    pub(super) typing: bool,
+    /// The only process that is shown.
+    pub(super) only: Option<(u32, String)>,
+    /// Said until the next key.
+    pub(super) said: String,
+    /// Why the programs are off.
+    pub(super) why_off: String,
+    pub(super) interval: Duration,
+    /// Of a recording: seconds shown in a second, as a power of two.
+    pub(super) speed_log2: i32,
     pub(super) policies: Named<Policy>,
-    events: Events,
+    pub(super) events: Events,
     /// What is shown while paused.
-    held: Option<Box<Events>>,
+    pub(super) held: Option<Box<Events>>,
     state: State,
     paused: bool,
 }
@@ -134,18 +68,31 @@ impl App {
             .signal("vma_write_wait")
             .is_some_and(|s| s.quality == Quality::Exact);
         Self {
+            interval: Duration::from_millis(session.interval_ms),
             session,
             look,
             rates: Rates::default(),
-            verdict: "Waiting for the first interval.".into(),
+            heat: Heat::default(),
+            verdict: NOTHING_YET.into(),
             duration_ns: 0,
+            length_ns: 0,
             lost: 0,
-            rss_bytes: 0,
             sort: Sort::Faults,
             reverse: false,
             help: false,
             view: View::Overview,
+            page: Page::List,
+            opened: None,
             scroll: 0,
+            process: Cursor::default(),
+            wait: Cursor::default(),
+            heat_first: None,
+            search: String::new(),
+            typing: false,
+            only: None,
+            said: String::new(),
+            why_off: String::new(),
+            speed_log2: 0,
             policies: Named(Vec::new()),
             events: Events::new(exact),
             held: None,
@@ -154,93 +101,74 @@ impl App {
         }
     }
 
-    /// What follows comes out of a recording.
-    pub fn playing(&mut self) {
+    /// What follows comes out of a recording of that length.
+    pub fn playing(&mut self, length_ns: u64) {
         self.state = State::Playing;
+        self.length_ns = length_ns;
     }
 
     pub fn ended(&mut self) {
         self.state = State::Ended;
     }
 
+    /// The programs are off; `why` stays on the screen.
+    pub fn off(&mut self, why: String) {
+        self.state = State::Off;
+        self.why_off = why;
+    }
+
+    /// The recording is at its beginning again, and is played up to where one wants to be.
+    pub fn rewound(&mut self) {
+        self.rates = Rates::default();
+        self.heat = Heat::default();
+        self.events.clear();
+        self.verdict = NOTHING_YET.into();
+        self.duration_ns = 0;
+        self.lost = 0;
+        self.state = State::Playing;
+    }
+
+    pub fn say(&mut self, text: String) {
+        self.said = text;
+    }
+
     pub fn state(&self) -> State {
         self.state
+    }
+
+    pub(super) fn is_recording(&self) -> bool {
+        matches!(self.state, State::Playing | State::Ended)
     }
 
     pub fn sort(&self) -> Sort {
         self.sort
     }
 
-    pub fn paused(&self) -> bool {
-        self.paused
-    }
-
-    pub fn on_key(&mut self, key: KeyEvent) -> Action {
-        if key.kind == KeyEventKind::Release {
-            return Action::None;
-        }
-        match key.code {
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Action::Quit,
-            KeyCode::Char('q') => Action::Quit,
-            // Any key closes the help.
-            _ if self.help => {
-                self.help = false;
-                Action::Redraw
-            }
-            KeyCode::Char('?' | 'h') => {
-                self.help = true;
-                Action::Redraw
-            }
-            KeyCode::Char(' ') => {
-                self.paused = !self.paused;
-                self.held = self.paused.then(|| Box::new(self.events.clone()));
-                Action::Redraw
-            }
-            KeyCode::Char('s') => {
-                self.sort = self.sort.next();
-                Action::Redraw
-            }
-            KeyCode::Char('c') => {
-                self.events.clear();
-                self.held = self.paused.then(|| Box::new(self.events.clone()));
-                self.policies = Named(Vec::new());
-                self.scroll_to(0)
-            }
-            KeyCode::Char('r') => {
-                self.reverse = !self.reverse;
-                Action::Redraw
-            }
-            KeyCode::Tab => self.show(self.view.beside(1)),
-            KeyCode::BackTab => self.show(self.view.beside(View::ALL.len() - 1)),
-            KeyCode::Char(n @ '1'..='7') => self.show(View::ALL[n as usize - '1' as usize]),
-            KeyCode::Char('j') | KeyCode::Down => self.scroll_to(self.scroll + 1),
-            KeyCode::Char('k') | KeyCode::Up => self.scroll_to(self.scroll.saturating_sub(1)),
-            KeyCode::PageDown => self.scroll_to(self.scroll + PAGE),
-            KeyCode::PageUp => self.scroll_to(self.scroll.saturating_sub(PAGE)),
-            KeyCode::Home => self.scroll_to(0),
-            _ => Action::None,
-        }
-    }
-
-    fn show(&mut self, view: View) -> Action {
-        self.view = view;
-        self.scroll_to(0)
-    }
-
-    /// At most as far as any list goes; drawing stops at the end of the one that is shown.
-    fn scroll_to(&mut self, line: usize) -> Action {
-        self.scroll = line.min(SCROLL);
-        Action::Redraw
-    }
-
     pub fn view(&self) -> View {
         self.view
     }
 
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    pub fn speed(&self) -> f64 {
+        f64::from(self.speed_log2).exp2()
+    }
+
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.held = paused.then(|| Box::new(self.events.clone()));
+    }
+
     /// Counted while paused as well, and shown after it.
-    pub fn on_events(&mut self, batches: impl IntoIterator<Item = Batch>) {
+    pub fn on_events(&mut self, batches: impl IntoIterator<Item = impl Borrow<Batch>>) {
         for batch in batches {
-            self.events.fold(batch);
+            self.events.fold(batch.borrow());
         }
     }
 
@@ -248,18 +176,40 @@ impl App {
         self.held.as_deref().unwrap_or(&self.events)
     }
 
+    /// One that is not shown, because a later one is due as well.
+    pub fn passed(&mut self, now: Arc<Snapshot>) {
+        if !self.paused {
+            self.heat.advance(&now);
+            self.rates.advance(now);
+        }
+    }
+
     /// Whether there is something new to draw.
-    pub fn on_snapshot(&mut self, now: &Snapshot) -> bool {
+    pub fn on_snapshot(&mut self, now: impl Into<Arc<Snapshot>>) -> bool {
         if self.paused {
             return false;
         }
-        self.rates.advance(now);
-        self.verdict = report::verdict(&self.session, now, &self.events.worst);
-        self.policies = self.events.policies(now);
+        let now = now.into();
+        self.passed(Arc::clone(&now));
+        self.verdict = report::verdict(&self.session, &now, &self.events.worst);
         self.duration_ns = now.duration_ns;
         self.lost = now.lost();
-        self.rss_bytes = now.own_rss_bytes;
+        self.judge();
         true
+    }
+
+    /// Policies are worked out only where they are looked at: that takes a while.
+    pub(super) fn judge(&mut self) {
+        if self.view == View::WhatIf && self.duration_ns > 0 && self.session.has("what_if") {
+            self.policies = self.events().policies(self.rates.last());
+        }
+    }
+
+    /// What a wait that was opened is made of, from the recording.
+    pub fn segments(&mut self, segments: Vec<Segment>) {
+        if let Some(wait) = &mut self.opened {
+            wait.blame.segments = segments;
+        }
     }
 
     /// Paths worth a row: the usual ones of this kernel, and any that was seen.
@@ -272,10 +222,15 @@ impl App {
         Path::ALL.iter().copied().filter(shown).collect()
     }
 
-    /// Busiest first; those that did nothing are left out.
+    /// Busiest first; those that did nothing are left out, and those that are not looked for.
     pub(super) fn processes(&self) -> Vec<&ProcessRate> {
         let busy = |p: &&ProcessRate| p.faults_per_s > 0.0 || p.waiting.iter().any(|w| *w > 0.0);
-        let mut all: Vec<_> = self.rates.processes.iter().filter(busy).collect();
+        let wanted = |p: &&ProcessRate| {
+            self.only.as_ref().is_none_or(|(tgid, _)| *tgid == p.tgid)
+                && self.is_named(&p.comm, p.tgid)
+        };
+        let all = self.rates.processes.iter();
+        let mut all: Vec<_> = all.filter(busy).filter(wanted).collect();
         let key = |p: &ProcessRate| (self.sort.of(p), p.faults_per_s);
         all.sort_by(|a, b| {
             let (a_key, b_key) = (key(a), key(b));
@@ -289,4 +244,40 @@ impl App {
         }
         all
     }
+
+    /// The longest, of those that are looked for.
+    pub(super) fn waits(&self) -> Vec<&WaitEvent> {
+        let all = self.events().worst.iter();
+        all.filter(|w| self.is_wanted(w)).collect()
+    }
+
+    pub(super) fn chains(&self) -> Vec<&Chain> {
+        let wanted = |c: &&Chain| !self.is_narrowed() || c.links.iter().any(|w| self.is_wanted(w));
+        self.events().chains.iter().filter(wanted).collect()
+    }
+
+    pub(super) fn is_narrowed(&self) -> bool {
+        self.only.is_some() || !self.search.is_empty()
+    }
+
+    fn is_wanted(&self, wait: &WaitEvent) -> bool {
+        let holder = wait.holder.as_ref();
+        let has = |tgid: u32| {
+            wait.tgid == tgid
+                || wait.mm_tgid == Some(tgid)
+                || holder.is_some_and(|h| h.tgid == tgid)
+        };
+        self.only.as_ref().is_none_or(|(tgid, _)| has(*tgid))
+            && (self.is_named(&wait.comm, wait.tid)
+                || holder.is_some_and(|h| h.tid != 0 && self.is_named(&h.comm, h.tid)))
+    }
+
+    fn is_named(&self, comm: &str, id: u32) -> bool {
+        let wanted = self.search.to_lowercase();
+        wanted.is_empty()
+            || comm.to_lowercase().contains(&wanted)
+            || id.to_string().contains(&wanted)
+    }
 }
+
+const NOTHING_YET: &str = "Waiting for the first interval.";

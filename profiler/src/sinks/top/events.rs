@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::digest::Digests;
 use crate::{
     model::{Batch, HolderInfo, Snapshot, WaitEvent},
     report::{
@@ -44,6 +45,7 @@ impl Chain {
 pub struct Events {
     pub worst: Vec<WaitEvent>,
     pub chains: Vec<Chain>,
+    pub digests: Digests,
     recent: BTreeMap<u64, WaitEvent>,
     evidence: Evidence,
     /// Starts of the retried faults in `evidence`, oldest first.
@@ -66,8 +68,9 @@ impl Events {
         *self = Self::new(self.exact);
     }
 
-    pub fn fold(&mut self, batch: Batch) {
+    pub fn fold(&mut self, batch: &Batch) {
         for fault in &batch.faults {
+            self.digests.fault(fault);
             if fault.retry.is_some() {
                 self.faults.push_back((fault.tid, fault.start_ns));
             }
@@ -78,40 +81,42 @@ impl Events {
                 self.evidence.faults.remove(&oldest);
             }
         }
-        for wait in batch.waits {
+        for wait in &batch.waits {
+            self.digests.wait(wait);
             self.waited(wait);
         }
+        self.digests.forget_least();
         self.worst
             .sort_by_key(|w| std::cmp::Reverse(w.duration_ns()));
         self.worst.truncate(WORST);
         self.chains.sort_by_key(|c| std::cmp::Reverse(c.blocked_ns));
         self.chains.truncate(CHAINS);
         let exact = self.exact;
-        let conflicts = batch.conflicts.into_iter();
+        let conflicts = batch.conflicts.iter();
         self.evidence
             .conflicts
-            .extend(conflicts.filter(|c| c.exact == exact));
-        self.evidence.windows.extend(batch.windows);
-        self.evidence.arrivals.extend(batch.arrivals);
+            .extend(conflicts.filter(|c| c.exact == exact).cloned());
+        self.evidence.windows.extend_from_slice(&batch.windows);
+        self.evidence.arrivals.extend_from_slice(&batch.arrivals);
         keep(&mut self.evidence.windows);
         keep(&mut self.evidence.conflicts);
         keep(&mut self.evidence.arrivals);
         keep(&mut self.roots);
     }
 
-    fn waited(&mut self, wait: WaitEvent) {
-        self.evidence.held.waited(&wait, &mut self.roots);
+    fn waited(&mut self, wait: &WaitEvent) {
+        self.evidence.held.waited(wait, &mut self.roots);
         // Totals are all that is kept of most of them.
         keep(&mut self.evidence.held.writers.waits);
         keep(&mut self.evidence.held.tried_io.waits);
         if wait.blame.depth > 2 {
-            self.chain(&wait);
+            self.chain(wait);
         }
         let least = self.worst.get(WORST - 1).map_or(0, WaitEvent::duration_ns);
         if wait.duration_ns() > least {
             self.worst.push(wait.clone());
         }
-        self.recent.insert(wait.id, wait);
+        self.recent.insert(wait.id, wait.clone());
         if self.recent.len() > RECENT {
             self.recent.pop_first();
         }
@@ -146,6 +151,13 @@ impl Events {
             chain.depth = wait.blame.depth;
             chain.links = links;
         }
+    }
+
+    /// A wait that is still remembered.
+    pub fn wait(&self, id: u64) -> Option<&WaitEvent> {
+        self.recent
+            .get(&id)
+            .or_else(|| self.worst.iter().find(|w| w.id == id))
     }
 
     /// The policies on what is remembered; `now` tells of faults that waited with their lock.

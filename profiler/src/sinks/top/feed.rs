@@ -1,4 +1,4 @@
-//! Where snapshots come from: a running session, or a recording played at its own speed.
+//! Where snapshots come from: a running session, or a recording played at its own speed or another.
 
 use std::{
     iter::Peekable,
@@ -10,7 +10,9 @@ use std::{
 };
 
 use crate::{
-    model::{ArrivalEvent, Batch, ConflictEvent, FaultEvent, Snapshot, WaitEvent, WindowEvent},
+    model::{
+        ArrivalEvent, Batch, ConflictEvent, FaultEvent, Segment, Snapshot, WaitEvent, WindowEvent,
+    },
     recording::{self, Events, Intervals, Recording},
 };
 
@@ -18,54 +20,123 @@ use crate::{
 pub struct Update {
     pub snapshot: Arc<Snapshot>,
     pub events: Vec<Batch>,
+    /// It is the last one: the programs were taken off, and why.
+    pub off: Option<String>,
 }
 
 pub enum Feed<'a> {
     Live(Receiver<Update>),
-    Recorded(Box<Playback<Intervals<'a>>>, Box<RecordedEvents<'a>>),
+    Recorded(Box<Player<'a>>),
 }
 
 #[derive(Debug, PartialEq)]
 pub enum Next {
     Nothing,
     Snapshot(Arc<Snapshot>),
+    /// Nothing will come any more.
     End,
 }
 
+/// What came since the last call. A recording gives one picture at a time: there may be another.
+#[derive(Default)]
+pub struct News {
+    pub snapshot: Option<Arc<Snapshot>>,
+    pub events: Vec<Batch>,
+    pub off: Option<String>,
+    pub end: bool,
+}
+
 impl Feed<'_> {
-    /// The latest that is due; `passed` since the last call.
-    /// Events go to `events`, every one.
-    pub fn next(
-        &mut self,
-        passed: Duration,
-        paused: bool,
-        events: &mut Vec<Batch>,
-    ) -> recording::Result<Next> {
+    /// So much of the recording's time has passed.
+    pub fn pass(&mut self, time: Duration) {
+        if let Feed::Recorded(player) = self {
+            player.playback.pass(time);
+        }
+    }
+
+    pub fn next(&mut self) -> recording::Result<News> {
+        let mut news = News::default();
         match self {
-            Feed::Live(updates) => Ok(latest(updates, events)),
-            Feed::Recorded(..) if paused => Ok(Next::Nothing),
-            Feed::Recorded(playback, recorded) => {
-                let next = playback.advance(passed)?;
-                if let Next::Snapshot(snapshot) = &next {
-                    events.push(recorded.until(snapshot.at_ns)?);
-                }
-                Ok(next)
+            Feed::Live(updates) => latest(updates, &mut news),
+            Feed::Recorded(player) => player.next(&mut news)?,
+        }
+        Ok(news)
+    }
+
+    /// Goes to `seconds` from here. True: what was seen is to be forgotten, as it comes again.
+    pub fn seek(&mut self, seconds: i64) -> recording::Result<bool> {
+        match self {
+            Feed::Live(_) => Ok(false),
+            Feed::Recorded(player) => Ok(player.seek(seconds)),
+        }
+    }
+
+    pub fn segments(&self, wait: u64) -> recording::Result<Vec<Segment>> {
+        match self {
+            Feed::Live(_) => Ok(Vec::new()),
+            Feed::Recorded(player) => player.recording.segments(wait),
+        }
+    }
+}
+
+/// Only the last picture counts; of the events, every one.
+fn latest(updates: &Receiver<Update>, news: &mut News) {
+    loop {
+        match updates.try_recv() {
+            Ok(update) => {
+                news.snapshot = Some(update.snapshot);
+                news.events.extend(update.events);
+                news.off = news.off.take().or(update.off);
+            }
+            Err(e) => {
+                news.end = e == TryRecvError::Disconnected && news.snapshot.is_none();
+                return;
             }
         }
     }
 }
 
-fn latest(updates: &Receiver<Update>, events: &mut Vec<Batch>) -> Next {
-    let mut latest = Next::Nothing;
-    loop {
-        match updates.try_recv() {
-            Ok(update) => {
-                latest = Next::Snapshot(update.snapshot);
-                events.extend(update.events);
-            }
-            Err(TryRecvError::Disconnected) if latest == Next::Nothing => return Next::End,
-            Err(_) => return latest,
+/// A recording, and how far it was played.
+pub struct Player<'a> {
+    recording: &'a Recording,
+    length_ns: u64,
+    playback: Playback<Intervals<'a>>,
+    events: RecordedEvents<'a>,
+}
+
+impl<'a> Player<'a> {
+    pub fn new(recording: &'a Recording, length_ns: u64) -> Self {
+        Self {
+            recording,
+            length_ns,
+            playback: Playback::new(recording.intervals()),
+            events: RecordedEvents::of(recording),
         }
+    }
+
+    fn next(&mut self, news: &mut News) -> recording::Result<()> {
+        match self.playback.due()? {
+            Next::Nothing => {}
+            Next::Snapshot(snapshot) => {
+                news.events.push(self.events.until(snapshot.at_ns)?);
+                news.snapshot = Some(snapshot);
+            }
+            Next::End => news.end = true,
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, seconds: i64) -> bool {
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds >= 0 {
+            self.playback.pass(by);
+            return false;
+        }
+        let at = self.playback.position_ns.min(self.length_ns);
+        let to = at.saturating_sub(by.as_nanos() as u64);
+        *self = Self::new(self.recording, self.length_ns);
+        self.playback.pass(Duration::from_nanos(to));
+        true
     }
 }
 
@@ -129,25 +200,25 @@ impl<I: Iterator<Item = recording::Result<Snapshot>>> Playback<I> {
         }
     }
 
-    pub fn advance(&mut self, passed: Duration) -> recording::Result<Next> {
-        let passed = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
-        self.position_ns = self.position_ns.saturating_add(passed);
-        let mut due = Next::Nothing;
-        loop {
-            let next = match self.next.take() {
-                Some(next) => next,
-                None => match self.snapshots.next() {
-                    Some(next) => next?,
-                    None if due == Next::Nothing => return Ok(Next::End),
-                    None => return Ok(due),
-                },
-            };
-            if next.duration_ns > self.position_ns {
-                self.next = Some(next);
-                return Ok(due);
-            }
-            due = Next::Snapshot(Arc::new(next));
+    pub fn pass(&mut self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.position_ns = self.position_ns.saturating_add(time);
+    }
+
+    /// The next one whose time has come.
+    pub fn due(&mut self) -> recording::Result<Next> {
+        let next = match self.next.take() {
+            Some(next) => next,
+            None => match self.snapshots.next() {
+                Some(next) => next?,
+                None => return Ok(Next::End),
+            },
+        };
+        if next.duration_ns > self.position_ns {
+            self.next = Some(next);
+            return Ok(Next::Nothing);
         }
+        Ok(Next::Snapshot(Arc::new(next)))
     }
 }
 
@@ -168,16 +239,21 @@ mod tests {
         Update {
             snapshot: Arc::new(at(seconds)),
             events: Vec::new(),
+            off: None,
         }
     }
 
     #[test]
     fn a_recording_plays_at_its_own_speed() {
         let mut p = Playback::new([1, 2, 3, 4].into_iter().map(|s| Ok(at(s))));
-        let mut go = |ms| p.advance(Duration::from_millis(ms)).unwrap();
+        let mut go = |ms| {
+            p.pass(Duration::from_millis(ms));
+            p.due().unwrap()
+        };
         assert_eq!(go(900), Next::Nothing);
         assert_eq!(go(200), Next::Snapshot(Arc::new(at(1))));
-        assert_eq!(go(2_000), Next::Snapshot(Arc::new(at(3))));
+        assert_eq!(go(2_000), Next::Snapshot(Arc::new(at(2))));
+        assert_eq!(go(0), Next::Snapshot(Arc::new(at(3))));
         assert_eq!(go(100), Next::Nothing);
         assert_eq!(go(10_000), Next::Snapshot(Arc::new(at(4))));
         assert_eq!(go(0), Next::End);
@@ -187,12 +263,14 @@ mod tests {
     fn live_the_latest_wins_and_the_last_is_shown() {
         let (tx, rx) = channel();
         let mut feed = Feed::Live(rx);
-        let mut next = || feed.next(Duration::ZERO, true, &mut Vec::new()).unwrap();
-        assert_eq!(next(), Next::Nothing);
+        let mut next = || feed.next().unwrap();
+        let nothing = next();
+        assert!(nothing.snapshot.is_none() && !nothing.end);
         tx.send(update(1)).unwrap();
         tx.send(update(2)).unwrap();
         drop(tx);
-        assert_eq!(next(), Next::Snapshot(Arc::new(at(2))));
-        assert_eq!(next(), Next::End);
+        let last = next();
+        assert_eq!(last.snapshot, Some(Arc::new(at(2))));
+        assert!(!last.end && next().end);
     }
 }

@@ -16,7 +16,7 @@ pub fn draw(app: &App) -> Vec<Line<'static>> {
         ("`- ", " ! inversion")
     };
     let mut lines = Vec::new();
-    for c in &app.events().chains {
+    for c in app.chains() {
         let head = format!(
             "{} blocked, {} waits, {} threads deep",
             time(c.blocked_ns),

@@ -1,12 +1,13 @@
-//! What this kernel can tell: every signal, how well, by which hook, and why no better.
+//! What this kernel can tell: every signal, how well, by which hook, and why no better; and what telling
+//! it costs.
 
 use ratatui::text::{Line, Span};
 
-use super::part;
+use super::{own_bytes, part, share};
 use crate::{
     doctor::quality,
     model::Quality,
-    report::units::{clean, wrap},
+    report::units::{bytes, clean, wrap},
     sinks::top::app::App,
 };
 
@@ -55,5 +56,37 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
             lines.push(Line::styled(line, look.dim()));
         }
     }
+    lines.push(Line::default());
+    lines.push(Line::styled("OWN COST", look.head()));
+    for text in cost(app) {
+        lines.extend(super::text(&text, width));
+    }
     lines
+}
+
+fn cost(app: &App) -> Vec<String> {
+    let last = app.rates.last();
+    let bpf = match app.rates.own_bpf {
+        Some(bpf) => format!(
+            "BPF programs: {} of one CPU, {} of all CPUs",
+            share(bpf, 1.0),
+            share(bpf, f64::from(app.session.host.cpus.max(1)))
+        ),
+        None if app.is_recording() => "BPF programs: not in a recording".into(),
+        None => {
+            "BPF programs: - (the kernel does not time them; --bpf-stats has it do so, for two \
+                 clock reads in each run)"
+                .into()
+        }
+    };
+    let mapped = match last.own_mapped_bytes {
+        0 => String::new(),
+        n => format!(", without {} of mapped map pages", bytes(n)),
+    };
+    vec![
+        format!("vmascope: {} of one CPU", share(app.rates.own_cpu, 1.0)),
+        bpf,
+        format!("memory: {} resident{mapped}", bytes(own_bytes(app))),
+        format!("maps in the kernel: {}", bytes(app.session.map_bytes)),
+    ]
 }

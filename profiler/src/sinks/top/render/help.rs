@@ -11,9 +11,12 @@ use crate::sinks::top::app::App;
 
 const TEXT: &[&str] = &[
     "q, Ctrl-C  quit          space  pause",
-    "Tab 1-7    view          j k    scroll",
-    "s r        sort, reverse c      forget events",
-    "?          this help",
+    "Tab 1-7    view          j k    choose, scroll",
+    "Enter Esc  open, back    /      search",
+    "s r        sort, reverse f      only this process",
+    "+ -        more often, less; in a recording: speed",
+    "left right 5 s back, on (in a recording)",
+    "c          forget events S      save last minute",
     "",
     "vma_lock   fault done under its VMA's lock",
     "fallback   no VMA lock was had: under mmap_lock",
@@ -22,7 +25,6 @@ const TEXT: &[&str] = &[
     "waiting    time spent waiting, of one thread's",
     "           time (thr: that many at once)",
     "~          approximate on this kernel",
-    "",
     "Figures are of the last interval, the sentence",
     "and the losses of the whole session.",
 ];

@@ -1,9 +1,10 @@
-//! Fault latency by path and waits by lock since arming: one bar for each power of two.
+//! Fault latency by path and waits by lock since arming: one bar for each power of two. Below, the same
+//! over time.
 
 use profiler_common::{hist::lower, words::Mode};
 use ratatui::text::{Line, Span};
 
-use super::part;
+use super::{heat, part};
 use crate::{
     model::Hist,
     report::units::{short, time},
@@ -14,7 +15,7 @@ use crate::{
 const FIRST: u32 = 8;
 const BUCKETS: usize = 28;
 
-pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
+pub fn draw(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
     let look = app.look;
     let mut lines = Vec::new();
     let now = app.rates.last();
@@ -43,6 +44,12 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
         "SINCE ARMING", "count", "p50", "p99"
     );
     lines.insert(0, Line::styled(part(&head, width), look.head()));
+    let over_time = heat::draw(app, width, height.saturating_sub(lines.len()));
+    if over_time.is_empty() && app.heat_first.is_some() {
+        // It was asked for, and there is no room for both.
+        return heat::draw(app, width, height);
+    }
+    lines.extend(over_time);
     lines
 }
 

@@ -8,8 +8,9 @@ use crate::{
     model::{Hist, Quality},
     report::units::{clean, percent, rate, time},
     sinks::top::{
-        app::{App, Sort, State},
+        app::App,
         rates::PathRate,
+        view::{Sort, State},
     },
 };
 
@@ -118,7 +119,7 @@ pub fn locks(app: &App, width: usize) -> Vec<Line<'static>> {
 }
 
 /// Waiting time over time, as a share of one thread: `12.3 %`, and `3.2 thr` when several wait.
-fn threads(waiting: f64) -> String {
+pub fn threads(waiting: f64) -> String {
     if waiting >= 1.0 {
         format!("{} thr", rate(waiting))
     } else {
@@ -180,8 +181,11 @@ pub fn processes(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
     let mut lines = table(app.look, "    PID PROCESS", PROCESS, &columns, &rows, width);
     if rows.is_empty() {
         let why = match app.state() {
+            _ if app.is_narrowed() && !app.rates.processes.is_empty() => {
+                "(none of that name is busy)"
+            }
             State::Playing => "(a recording tells of processes at its end)",
-            State::Live | State::Ended => "(none had a fault or waited)",
+            State::Live | State::Off | State::Ended => "(none had a fault or waited)",
         };
         lines.push(Line::styled(why, app.look.dim()));
     }

@@ -31,7 +31,7 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
     };
     let head = row("WAITED", "WAITER", "LOCK", "FOR", "HELD BY");
     let mut lines = vec![Line::styled(head, look.head())];
-    for w in &app.events().worst {
+    for w in app.waits() {
         let waiter = name(&w.comm, w.tid, wide);
         let text = row(
             &time(w.duration_ns()),
@@ -49,7 +49,11 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
         lines.push(Line::from(Span::styled(text, style)));
     }
     if lines.len() == 1 {
-        let why = format!("(no wait of {} us or more yet)", app.session.min_us);
+        let why = if app.is_narrowed() && !app.events().worst.is_empty() {
+            "(none of that name)".into()
+        } else {
+            format!("(no wait of {} us or more yet)", app.session.min_us)
+        };
         lines.push(Line::styled(why, look.dim()));
     }
     lines
