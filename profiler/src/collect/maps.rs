@@ -362,6 +362,11 @@ fn add<const N: usize>(sum: &mut [u64; N], part: &[u64; N]) {
 
 fn from_raw(t: &thread::Thread) -> Thread {
     let c = &t.counts;
+    // Of a stranger that worked on a target's address space, only that counts.
+    let own = |now: u64, first: u64| match t.target {
+        0 => 0,
+        _ => now.wrapping_sub(first),
+    };
     let mut by_path = c.by_path;
     by_path[Path::VmaLock as usize] += c.common.faults;
     let mut log2_us = [0; LOG2_BUCKETS];
@@ -375,8 +380,8 @@ fn from_raw(t: &thread::Thread) -> Thread {
         container: String::new(),
         exited: t.exited != 0,
         by_path,
-        minor: t.minor.wrapping_sub(t.first_minor),
-        major: t.major.wrapping_sub(t.first_major),
+        minor: own(t.minor, t.first_minor),
+        major: own(t.major, t.first_major),
         sum_ns: c.sum_ns + c.common.sum_ns,
         max_ns: c.max_ns.max(c.common.max_ns),
         log2_us,

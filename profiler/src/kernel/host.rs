@@ -63,7 +63,7 @@ pub fn promoted(function: &str) -> Option<String> {
 }
 
 fn promotion<'a>(line: &'a str, function: &str) -> Option<&'a str> {
-    let symbol = line.split([' ', '\t']).nth(2)?;
+    let symbol = line.split_ascii_whitespace().nth(2)?;
     let number = symbol.strip_prefix(function)?.strip_prefix(".llvm.")?;
     number.bytes().all(|b| b.is_ascii_digit()).then_some(symbol)
 }
