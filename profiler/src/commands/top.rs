@@ -23,7 +23,7 @@ use crate::{
     sinks::top,
 };
 
-/// The second picture comes early, so that there are rates to see within a second.
+/// The first picture comes early, so that there are rates to see within a second.
 const SOON: Duration = Duration::from_millis(400);
 /// Intervals that the cost of the programs is judged by.
 const JUDGED: usize = 3;
@@ -82,38 +82,38 @@ struct Poller {
 impl Poller {
     /// Until nobody looks any more.
     fn run(mut self) -> std::result::Result<(), SessionError> {
-        let mut due = Instant::now();
-        let mut wait = self.interval.min(SOON);
-        loop {
+        let mut due = Instant::now() + self.interval.min(SOON);
+        while self.sleep(&mut due) {
             let snapshot = self.live.snapshot()?;
             let off = self.limit.as_mut().and_then(|l| l.is_exceeded(&snapshot));
-            if off.is_some() {
+            let is_last = off.is_some();
+            if is_last {
                 self.live.disarm();
             }
-            let is_last = off.is_some();
             let update = top::Update {
                 snapshot: Arc::new(snapshot),
                 events: self.live.events(),
                 off,
             };
             if self.pictures.send(update).is_err() || is_last {
-                return Ok(());
+                break;
             }
-            due = (due + wait).max(Instant::now());
-            // From the second picture on.
-            wait = self.interval;
-            loop {
-                match self
-                    .intervals
-                    .recv_timeout(due.saturating_duration_since(Instant::now()))
-                {
-                    Ok(interval) => {
-                        (self.interval, wait) = (interval, interval);
-                        due = due.min(Instant::now() + interval);
-                    }
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            due = (due + self.interval).max(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Until then, or another interval's end. False: nobody looks any more.
+    fn sleep(&mut self, due: &mut Instant) -> bool {
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            match self.intervals.recv_timeout(left) {
+                Ok(interval) => {
+                    self.interval = interval;
+                    *due = (*due).min(Instant::now() + interval);
                 }
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
     }

@@ -2,12 +2,16 @@
 //! they come. Out: a file when asked for. In memory: single events, at most so many, and some of the
 //! snapshots.
 
-use std::{collections::VecDeque, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    time::Duration,
+};
 
 use super::{Result, Writer};
-use crate::model::{Batch, Session, Snapshot};
+use crate::model::{Batch, Session, Snapshot, Thread};
 
-/// Snapshots in a span: each has every histogram and every thread.
+/// Snapshots in a span: each has every histogram.
 const SNAPSHOTS: u32 = 8;
 
 pub struct LastSeconds {
@@ -17,10 +21,11 @@ pub struct LastSeconds {
     /// As they came, with the time since arming when they did.
     batches: VecDeque<(u64, Batch)>,
     events: usize,
-    /// From the first on, counts are told; the distance is an eighth of the span.
-    snapshots: VecDeque<Snapshot>,
-    /// The latest, kept or not.
-    now: Snapshot,
+    /// From here on, counts are told.
+    base: Snapshot,
+    /// Later ones, an eighth of the span from each other: with the threads that are not as in `base`,
+    /// which are few where many have come and gone.
+    later: VecDeque<Snapshot>,
     now_ns: u64,
     /// Events up to here were forgotten for want of room.
     forgotten_to_ns: u64,
@@ -52,8 +57,8 @@ impl LastSeconds {
             most,
             batches: VecDeque::new(),
             events: 0,
-            snapshots: VecDeque::from([Snapshot::empty()]),
-            now: Snapshot::empty(),
+            base: Snapshot::empty(),
+            later: VecDeque::new(),
             now_ns: 0,
             forgotten_to_ns: 0,
         }
@@ -63,10 +68,11 @@ impl LastSeconds {
         self.now_ns
     }
 
-    pub fn events(&mut self, batch: Batch) {
+    pub fn events(&mut self, mut batch: Batch) {
         if batch.is_empty() {
             return;
         }
+        trim(&mut batch);
         self.events += batch.len();
         let at = batch
             .latest_ns()
@@ -78,10 +84,11 @@ impl LastSeconds {
 
     pub fn interval(&mut self, now: &Snapshot) {
         self.now_ns = self.now_ns.max(now.duration_ns);
-        self.now.clone_from(now);
-        let last = self.snapshots.back().map_or(0, |s| s.duration_ns);
+        let last = self.later.back().unwrap_or(&self.base).duration_ns;
         if now.duration_ns.saturating_sub(last) >= ns(self.span / SNAPSHOTS) {
-            self.snapshots.push_back(now.clone());
+            let mut kept = now.clone();
+            kept.threads = others(&now.threads, &self.base.threads);
+            self.later.push_back(kept);
         }
         self.forget_old();
     }
@@ -89,10 +96,11 @@ impl LastSeconds {
     fn forget_old(&mut self) {
         let from = self.now_ns.saturating_sub(ns(self.span));
         // The one before it has the counts that the span begins with.
-        while self.snapshots.get(1).is_some_and(|s| s.duration_ns <= from) {
-            self.snapshots.pop_front();
+        while let Some(next) = self.later.pop_front_if(|s| s.duration_ns <= from) {
+            let threads = merged(std::mem::take(&mut self.base.threads), &next.threads);
+            self.base = Snapshot { threads, ..next };
         }
-        let from = self.snapshots.front().map_or(0, |s| s.duration_ns);
+        let from = self.base.duration_ns;
         while let Some((at, batch)) = self.batches.front()
             && (*at <= from || self.events > self.most)
         {
@@ -104,32 +112,55 @@ impl LastSeconds {
         }
     }
 
-    /// Up to the latest snapshot.
-    pub fn write(&self, path: &Path) -> Result<Span> {
-        let empty = Snapshot::empty();
-        let base = self.snapshots.front().unwrap_or(&empty);
-        let mut writer = Writer::create_part(path, &self.session, base)?;
+    /// Up to `now`.
+    pub fn write(&self, path: &Path, now: &Snapshot) -> Result<Span> {
+        let mut writer = Writer::create_part(path, &self.session, &self.base)?;
         for (_, batch) in &self.batches {
             writer.events(batch)?;
         }
-        let before_now = |s: &&Snapshot| s.duration_ns < self.now.duration_ns;
-        for snapshot in self.snapshots.iter().skip(1).filter(before_now) {
+        let before_now = |s: &&Snapshot| s.duration_ns < now.duration_ns;
+        for snapshot in self.later.iter().filter(before_now) {
             writer.interval(snapshot)?;
         }
-        writer.finish(&self.now)?;
-        let from = base.duration_ns.max(self.forgotten_to_ns);
+        writer.finish(now)?;
+        let from = self.base.duration_ns.max(self.forgotten_to_ns);
         Ok(Span {
-            seconds: self.now.duration_ns.saturating_sub(from) as f64 / 1e9,
-            cut: (self.forgotten_to_ns > base.duration_ns).then_some(self.most),
+            seconds: now.duration_ns.saturating_sub(from) as f64 / 1e9,
+            cut: (self.forgotten_to_ns > self.base.duration_ns).then_some(self.most),
         })
     }
 
-    /// What was written is not to be written again.
-    pub fn begin_anew(&mut self) {
+    /// What was written up to `now` is not to be written again.
+    pub fn begin_anew(&mut self, now: &Snapshot) {
         self.batches.clear();
         self.events = 0;
-        self.snapshots = VecDeque::from([self.now.clone()]);
+        self.later.clear();
+        self.base.clone_from(now);
     }
+}
+
+/// Those of `now` that are not the same in `base`.
+fn others(now: &[Thread], base: &[Thread]) -> Vec<Thread> {
+    let base: BTreeMap<_, _> = base.iter().map(|t| ((t.tgid, t.tid), t)).collect();
+    let is_other = |t: &&Thread| base.get(&(t.tgid, t.tid)).is_none_or(|then| then != t);
+    now.iter().filter(is_other).cloned().collect()
+}
+
+fn merged(base: Vec<Thread>, others: &[Thread]) -> Vec<Thread> {
+    let mut all: BTreeMap<_, _> = base.into_iter().map(|t| ((t.tgid, t.tid), t)).collect();
+    for t in others {
+        all.insert((t.tgid, t.tid), t.clone());
+    }
+    all.into_values().collect()
+}
+
+/// Holds are not written, and room for more events is not needed any more.
+fn trim(batch: &mut Batch) {
+    batch.holds = Vec::new();
+    batch.faults.shrink_to_fit();
+    batch.waits.shrink_to_fit();
+    batch.windows.shrink_to_fit();
+    batch.arrivals.shrink_to_fit();
 }
 
 pub fn ns(time: Duration) -> u64 {

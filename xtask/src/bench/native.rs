@@ -45,6 +45,8 @@ impl Events {
 
 /// The profiler beside many processes, or few.
 pub struct Daemon {
+    /// `record`, or `top`.
+    pub command: &'static str,
     pub processes: u64,
     /// Of one CPU.
     pub cpu_percent: f64,
@@ -79,6 +81,9 @@ pub fn run(program: &Path, load: &Path) -> Result<Native> {
     let version = system::output(Command::new(program).arg("--version"))?;
     let rate = RATE.to_string();
     let seconds = RATE_S.to_string();
+    let mut daemons = vec![bench.record(0)?, bench.record(CROWD)?];
+    let map_bytes = daemons[0].map_bytes;
+    daemons.push(bench.top(CROWD, map_bytes)?);
     Ok(Native {
         tier,
         load_average: load_average
@@ -88,7 +93,7 @@ pub fn run(program: &Path, load: &Path) -> Result<Native> {
             .to_owned(),
         steady: bench.steady(&["paced", &rate, &seconds])?,
         flat_out: bench.events(&["fault", "4096", "500"])?,
-        daemons: vec![bench.daemon(0)?, bench.daemon(CROWD)?],
+        daemons,
         start_ms,
         doctor_ms,
         version: version.trim().to_owned(),
@@ -193,46 +198,86 @@ impl Bench<'_> {
     }
 
     /// A system-wide recording beside so many processes that fault now and then.
-    fn daemon(&self, processes: u64) -> Result<Daemon> {
+    fn record(&self, processes: u64) -> Result<Daemon> {
         let mut record = Command::new(self.program);
         let duration = format!("{}s", SETTLE_S + WATCH_S + 60);
         record.args(["record", "-i", "1s", "-d", &duration, "-o"]);
         record.arg(self.file());
-        quiet(&mut record);
-        let crowd = if processes > 0 {
-            let mut crowd = Command::new(self.load);
-            let seconds = (SETTLE_S + WATCH_S + 3).to_string();
-            crowd.args(["crowd", &processes.to_string(), &seconds]);
-            Some(Running(
-                quiet(&mut crowd).spawn().context("cannot start the load")?,
-            ))
-        } else {
-            None
-        };
-        let mut daemon = Running(record.spawn().context("cannot start the profiler")?);
-        sleep(Duration::from_secs(SETTLE_S));
-        let (from, begin) = (cpu_ticks(daemon.0.id())?, Instant::now());
-        sleep(Duration::from_secs(WATCH_S));
-        let (to, elapsed) = (cpu_ticks(daemon.0.id())?, begin.elapsed());
-        let peak_rss_bytes = peak_rss(daemon.0.id())?;
-        let rss_bytes = own_rss(daemon.0.id())?;
-        interrupt(&daemon.0)?;
-        let status = daemon.0.wait().context("cannot wait for the profiler")?;
+        let crowd = self.crowd(processes)?;
+        let mut daemon = Running(quiet(&mut record).spawn().context(NO_START)?);
+        let watched = watch("record", processes, daemon.0.id())?;
+        signal(daemon.0.id(), libc::SIGINT)?;
+        ended(&mut daemon)?;
         drop(crowd);
-        if !status.success() {
-            bail!("the profiler ended with {status}");
-        }
-        let report = self.report()?;
-        // SAFETY: no pointers.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+        let map_bytes = count(&self.report()?, "/cost/map_bytes")?;
         Ok(Daemon {
-            processes,
-            cpu_percent: (to - from) as f64 / per_second / elapsed.as_secs_f64() * 100.0,
-            rss_bytes,
-            peak_rss_bytes,
-            map_bytes: count(&report, "/cost/map_bytes")?,
+            map_bytes,
+            ..watched
         })
     }
+
+    /// The dashboard, on a terminal that `script` makes. Its maps are those of a recording.
+    fn top(&self, processes: u64, map_bytes: u64) -> Result<Daemon> {
+        let program = self.program.display();
+        let inside = format!("stty rows 24 cols 80; exec '{program}' top -i 1s");
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &inside, "/dev/null"]);
+        let crowd = self.crowd(processes)?;
+        let script = quiet(&mut script).stdin(Stdio::piped()).spawn();
+        let mut script = Running(script.context("cannot start script(1)")?);
+        sleep(Duration::from_secs(1));
+        let id = script.0.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        let top = children.ok().and_then(|pids| pids.trim().parse().ok());
+        let top = top.context("top ended early: run it by hand")?;
+        let watched = watch("top", processes, top)?;
+        signal(top, libc::SIGTERM)?;
+        ended(&mut script)?;
+        drop(crowd);
+        Ok(Daemon {
+            map_bytes,
+            ..watched
+        })
+    }
+
+    fn crowd(&self, processes: u64) -> Result<Option<Running>> {
+        if processes == 0 {
+            return Ok(None);
+        }
+        let mut crowd = Command::new(self.load);
+        let seconds = (SETTLE_S + WATCH_S + 3).to_string();
+        crowd.args(["crowd", &processes.to_string(), &seconds]);
+        let crowd = quiet(&mut crowd).spawn().context("cannot start the load")?;
+        Ok(Some(Running(crowd)))
+    }
+}
+
+const NO_START: &str = "cannot start the profiler";
+
+/// What it takes, once it has settled.
+fn watch(command: &'static str, processes: u64, pid: u32) -> Result<Daemon> {
+    sleep(Duration::from_secs(SETTLE_S));
+    let (from, begin) = (cpu_ticks(pid)?, Instant::now());
+    sleep(Duration::from_secs(WATCH_S));
+    let (to, elapsed) = (cpu_ticks(pid)?, begin.elapsed());
+    // SAFETY: no pointers.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    Ok(Daemon {
+        command,
+        processes,
+        cpu_percent: (to - from) as f64 / per_second / elapsed.as_secs_f64() * 100.0,
+        rss_bytes: own_rss(pid)?,
+        peak_rss_bytes: peak_rss(pid)?,
+        map_bytes: 0,
+    })
+}
+
+fn ended(daemon: &mut Running) -> Result<()> {
+    let status = daemon.0.wait().context("cannot wait for the profiler")?;
+    if !status.success() {
+        bail!("the profiler ended with {status}");
+    }
+    Ok(())
 }
 
 fn quiet(command: &mut Command) -> &mut Command {
@@ -242,11 +287,12 @@ fn quiet(command: &mut Command) -> &mut Command {
         .stderr(Stdio::null())
 }
 
-fn interrupt(child: &Child) -> Result<()> {
-    let pid = i32::try_from(child.id()).context("a pid")?;
-    // SAFETY: no pointers; the child has not been waited for, so the pid is its own.
-    if unsafe { libc::kill(pid, libc::SIGINT) } == -1 {
-        bail!("cannot interrupt the profiler: it ended early");
+/// To a child, or a child of one, that has not been waited for.
+fn signal(pid: u32, number: i32) -> Result<()> {
+    let pid = i32::try_from(pid).context("a pid")?;
+    // SAFETY: no pointers.
+    if unsafe { libc::kill(pid, number) } == -1 {
+        bail!("cannot stop the profiler: it ended early");
     }
     Ok(())
 }

@@ -295,11 +295,12 @@ pub fn start(starts: &Starts) -> (String, Option<bool>) {
 }
 
 fn beside(daemon: &Daemon) -> String {
+    let what = format!("`{}` of the whole system, interval 1 s", daemon.command);
     if daemon.processes == 0 {
-        "the whole system, interval 1 s".to_owned()
+        what
     } else {
         format!(
-            "the same beside {} processes that fault twice a second each",
+            "{what}, beside {} processes that fault twice a second each",
             grouped(CROWD)
         )
     }

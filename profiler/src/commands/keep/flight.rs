@@ -48,9 +48,9 @@ impl Flight {
         })
     }
 
-    fn write(&mut self, why: &str) -> Result<()> {
+    fn write(&mut self, why: &str, now: &Snapshot) -> Result<()> {
         let path = self.names.take();
-        let span = self.last.write(&path)?;
+        let span = self.last.write(&path, now)?;
         user::give(&path)?;
         // The recording is what counts, even if nobody reads this.
         let _ = writeln!(
@@ -60,7 +60,7 @@ impl Flight {
             path.display()
         );
         self.files.push(path);
-        self.last.begin_anew();
+        self.last.begin_anew(now);
         self.quiet_until_ns = self.last.now_ns() + ns(self.ring);
         Ok(())
     }
@@ -82,7 +82,7 @@ impl Keep for Flight {
     fn interval(&mut self, now: &Snapshot) -> Result<()> {
         self.last.interval(now);
         match self.asked.take() {
-            Some(why) => self.write(why),
+            Some(why) => self.write(why, now),
             None => Ok(()),
         }
     }
@@ -96,7 +96,7 @@ impl Recorder for Flight {
     fn finish(mut self: Box<Self>, now: &Snapshot) -> Result<Written> {
         if let Some(why) = self.asked.take() {
             self.last.interval(now);
-            self.write(why)?;
+            self.write(why, now)?;
         }
         let count = self.files.len();
         let mut note = match count {

@@ -141,7 +141,7 @@ impl Show<'_> {
                 self.app.segments(segments);
             }
             Action::Save => {
-                if let Some(kept) = &mut self.kept {
+                if let Some(kept) = &self.kept {
                     // It takes a moment, in which no key is heard.
                     self.app.say("writing...".into());
                     screen.draw(|frame| draw(frame, &self.app))?;
@@ -162,7 +162,7 @@ impl Show<'_> {
             let news = self.feed.next()?;
             self.app.on_events(&news.events);
             if let Some(kept) = &mut self.kept {
-                kept.see(news.events, news.snapshot.as_deref());
+                kept.see(news.events, news.snapshot.as_ref());
             }
             if let Some(why) = news.off {
                 self.app.off(why);

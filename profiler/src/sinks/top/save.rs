@@ -1,7 +1,7 @@
 //! `S`: the last minute as a recording and a folder of CSV files, in the current directory. In: what
 //! `top` has seen. Out: files that belong to the caller, and a line that names them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     model::{Batch, Session, Snapshot},
@@ -12,45 +12,57 @@ use crate::{
 
 const KEPT: Duration = Duration::from_secs(60);
 /// A few megabytes: `top` is to stay small. `record --ring` keeps more.
-const EVENTS: usize = 20_000;
+const EVENTS: usize = 10_000;
 
-pub struct Kept(LastSeconds);
+pub struct Kept {
+    last: LastSeconds,
+    /// The latest, also while what is shown is paused.
+    now: Option<Arc<Snapshot>>,
+}
 
 impl Kept {
     pub fn new(session: &Session) -> Self {
-        Self(LastSeconds::new(session, KEPT, EVENTS))
+        Self {
+            last: LastSeconds::new(session, KEPT, EVENTS),
+            now: None,
+        }
     }
 
-    pub fn see(&mut self, batches: Vec<Batch>, now: Option<&Snapshot>) {
+    pub fn see(&mut self, batches: Vec<Batch>, now: Option<&Arc<Snapshot>>) {
         for batch in batches {
-            self.0.events(batch);
+            self.last.events(batch);
         }
         if let Some(now) = now {
-            self.0.interval(now);
+            self.last.interval(now);
+            self.now = Some(Arc::clone(now));
         }
     }
 
     /// What came of it, in a line.
-    pub fn save(&mut self) -> String {
-        match self.write() {
+    pub fn save(&self) -> String {
+        let Some(now) = &self.now else {
+            return "nothing was seen yet: try again in a second".into();
+        };
+        match self.write(now) {
             Ok(said) => said,
             Err(e) => format!("not saved: {e}"),
         }
     }
 
-    fn write(&mut self) -> Result<String> {
+    fn write(&self, now: &Snapshot) -> Result<String> {
         let (path, folder) = names();
-        let span = self.0.write(&path)?;
+        let span = self.last.write(&path, now)?;
         csv::export(&Recording::open(&path)?, &folder)?;
         user::give_all(&folder).map_err(|source| super::Error::Write {
             path: folder.clone(),
             source,
         })?;
+        // The names first: the line may be cut.
         Ok(format!(
-            "the last {} are in {} and {}/",
-            span.said(),
+            "{} and {}/ have the last {}",
             path.display(),
-            folder.display()
+            folder.display(),
+            span.said()
         ))
     }
 }
