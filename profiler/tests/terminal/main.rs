@@ -125,7 +125,7 @@ fn a_recording_is_played_with_time_control() {
     top.keys("+ ");
     top.shows(" x2");
     top.keys("++++");
-    top.shows("end of recording 10.0 s / 10.0 s");
+    top.shows("end of recording 10.0 s");
     // A wait, and who held the lock, which only the recording knows.
     top.keys("3j\r");
     let page = top.shows("BY WHOM");

@@ -195,10 +195,10 @@ fn title(app: &App, width: usize) -> Line<'static> {
     let host = clean(&s.host.name);
     let kernel = format!("{} {}", s.host.kernel, s.host.arch);
     let target = format!("target {}", clean(&s.target));
-    let at = if app.is_recording() {
-        format!("{} / {}", time(app.duration_ns), time(app.length_ns))
-    } else {
-        time(app.duration_ns)
+    let now = time(app.duration_ns);
+    let at = match app.state() {
+        State::Playing => format!("{now} / {}", time(app.length_ns)),
+        State::Live | State::Off | State::Ended => now,
     };
     let speed = match app.speed_log2 {
         0 => String::new(),
@@ -257,8 +257,10 @@ fn footer(app: &App, width: usize) -> Line<'static> {
     ];
     let mut spans = vec![loss];
     let used = spans[0].width();
+    // What nobody knows is said only where it could be known.
+    let first = usize::from(app.is_recording());
     // As much of either as fits; how to get help is never left out.
-    let both = costs.iter().find_map(|cost| {
+    let both = costs.iter().skip(first).find_map(|cost| {
         let room = width.checked_sub(used + cost.len())?;
         let keys = KEYS.iter().find(|keys| keys.len() + 2 <= room)?;
         Some((cost, format!("{keys:>room$}")))

@@ -21,6 +21,7 @@ use crate::{
     sinks::top::{
         app::App,
         digest::{Digest, Sum},
+        rates::ProcessRate,
     },
 };
 
@@ -60,8 +61,8 @@ fn head(app: &App, tgid: u32, p: &Process, threads: &[&Thread], width: usize) ->
     if p.exited {
         text.push_str(", exited");
     }
-    let s = if threads.len() == 1 { "" } else { "s" };
-    text.push_str(&format!(", {} thread{s}", threads.len()));
+    let n = threads.len() as u64;
+    text.push_str(&format!(", {n} thread{}", plural(n)));
     if living < threads.len() && !p.exited {
         text.push_str(&format!(", {living} of them living"));
     }
@@ -72,9 +73,10 @@ fn head(app: &App, tgid: u32, p: &Process, threads: &[&Thread], width: usize) ->
     Line::styled(part(&text, width), app.look.head())
 }
 
-/// Of the last interval.
+/// Of the last interval: a recording tells of processes only at its end.
 fn now(app: &App, tgid: u32, width: usize) -> Vec<Line<'static>> {
-    let Some(p) = app.rates.processes.iter().find(|p| p.tgid == tgid) else {
+    let is_it = |p: &&ProcessRate| p.tgid == tgid && !app.is_recording();
+    let Some(p) = app.rates.processes.iter().find(is_it) else {
         return Vec::new();
     };
     let text = format!(
@@ -127,10 +129,11 @@ fn faults(app: &App, p: &Process, width: usize) -> Vec<Line<'static>> {
         let each = modes.map(|m| {
             let i = *m as usize;
             format!(
-                "{} {} in {} waits, max {}",
+                "{} {} in {} wait{}, max {}",
                 mode(*m),
                 time(p.wait_sum_ns[i]),
                 count(p.waits[i]),
+                plural(p.waits[i]),
                 time(p.wait_max_ns[i])
             )
         });
@@ -143,6 +146,10 @@ fn faults(app: &App, p: &Process, width: usize) -> Vec<Line<'static>> {
         }
     }
     lines
+}
+
+fn plural(n: u64) -> &'static str {
+    if n == 1 { "" } else { "s" }
 }
 
 fn mode(mode: Mode) -> &'static str {

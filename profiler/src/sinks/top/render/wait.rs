@@ -35,8 +35,8 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
     lines.push(Line::default());
     lines.extend(segments(app, wait, width));
     lines.push(Line::default());
-    lines.push(Line::styled("BEHIND IT", look.head()));
-    lines.extend(behind(app, wait));
+    lines.push(Line::styled("WHAT ITS HOLDER WAITED FOR", look.head()));
+    lines.extend(behind(app, wait, width));
     lines
 }
 
@@ -108,25 +108,28 @@ fn who(segment: &Segment) -> String {
 }
 
 /// What the one who was in the way waited for itself, and so on.
-fn behind(app: &App, wait: &WaitEvent) -> Vec<Line<'static>> {
+fn behind(app: &App, wait: &WaitEvent, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
+    let mut links = 0;
     let mut next = wait.blame.blocker_wait;
-    while lines.len() < LINKS
+    while links < LINKS
         && let Some(w) = next.and_then(|id| app.events().wait(id))
     {
         let by = w.holder.as_ref();
-        lines.push(Line::raw(format!(
-            "{:indent$}{} ({}) waited {} on {}, for {}, held by {}{}",
-            "",
-            clean(&w.comm),
-            w.tid,
-            time(w.duration_ns()),
-            lock(w),
-            w.op.name(),
-            by.map_or("-".into(), holder),
-            by.map_or(String::new(), doing),
-            indent = 2 * lines.len(),
-        )));
+        lines.extend(super::text(
+            &format!(
+                "{} ({}) waited {} on {}, for {}, held by {}{}",
+                clean(&w.comm),
+                w.tid,
+                time(w.duration_ns()),
+                lock(w),
+                w.op.name(),
+                by.map_or("-".into(), holder),
+                by.map_or(String::new(), doing),
+            ),
+            width,
+        ));
+        links += 1;
         next = w.blame.blocker_wait.filter(|id| *id != w.id);
     }
     if lines.is_empty() {
