@@ -25,7 +25,8 @@ use crate::{
     },
 };
 
-const NAME: usize = 7 + 1 + 15;
+/// A number, a name of fifteen bytes, and the mark of one that exited.
+const NAME: usize = 7 + 1 + 15 + 2;
 
 pub fn draw(app: &App, tgid: u32, width: usize) -> Vec<Line<'static>> {
     let last = app.rates.last();
@@ -222,7 +223,7 @@ fn list(app: &App, mut threads: Vec<&Thread>, width: usize) -> Vec<Line<'static>
             (text, Style::new())
         };
         let waited = |m: Mode| known("mmap_lock_wait", time(t.wait_sum_ns[m as usize]));
-        let gone = if t.exited { " (exited)" } else { "" };
+        let gone = if t.exited { " x" } else { "" };
         Row {
             name: format!("{:>7} {}{gone}", t.tid, clean(&t.comm)),
             cells: vec![
@@ -248,5 +249,12 @@ fn list(app: &App, mut threads: Vec<&Thread>, width: usize) -> Vec<Line<'static>
         column("write wait", 10, 1),
         column("vma wait", 9, 5),
     ];
-    table(app.look, "    TID THREAD", NAME, &columns, &rows, width)
+    table(
+        app.look,
+        "    TID THREAD, x: exited",
+        NAME,
+        &columns,
+        &rows,
+        width,
+    )
 }
