@@ -134,7 +134,7 @@ pub struct StackEvent {
 /// What a wait is due to: worked out when it is over (`collect::blame`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blame {
-    /// Their times add up to the wait. Not read back from a recording.
+    /// Their times add up to the wait. Read back from a recording by `Recording::segments`.
     pub segments: Vec<Segment>,
     /// The time of the wait that is blamed on its holder, the one that covers most of it.
     pub blamed_ns: u64,

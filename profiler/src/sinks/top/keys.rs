@@ -191,30 +191,37 @@ impl App {
         if self.only.take().is_some() {
             return;
         }
-        let of_process = |tgid: u32| {
-            let p = self.rates.processes.iter().find(|p| p.tgid == tgid)?;
-            Some((tgid, p.comm.clone()))
-        };
-        self.only = match (self.page, self.view) {
-            (Page::Process(tgid), _) => of_process(tgid),
-            (Page::Wait, _) => self.opened.as_ref().map(|w| (w.tgid, w.comm.clone())),
+        let tgid = match (self.page, self.view) {
+            (Page::Process(tgid), _) => Some(tgid),
+            (Page::Wait, _) => self.opened.as_ref().map(|w| w.tgid),
             (Page::List, View::Processes) => {
                 let rows = self.process_rows();
-                let at = self.process.place(&rows);
-                at.and_then(|at| of_process(*rows.get(at)?))
+                self.process
+                    .place(&rows)
+                    .and_then(|at| rows.get(at).copied())
             }
             (Page::List, View::Waits) => {
-                let waits = self.waits();
                 let at = self.wait.place(&self.wait_rows());
-                at.and_then(|at| waits.get(at).map(|w| (w.tgid, w.comm.clone())))
+                at.and_then(|at| self.waits().get(at).map(|w| w.tgid))
             }
             _ => None,
         };
+        self.only = tgid.map(|tgid| (tgid, self.name_of(tgid)));
         match &self.only {
             Some(_) => self.scroll = 0,
             None => {
                 self.say("f filters by the process at the cursor: go there with j and k".into())
             }
+        }
+    }
+
+    /// Of a process; a recording may know only those of its threads that waited.
+    fn name_of(&self, tgid: u32) -> String {
+        let process = self.rates.processes.iter().find(|p| p.tgid == tgid);
+        let waiter = || self.events().worst.iter().find(|w| w.tgid == tgid);
+        match process {
+            Some(p) => p.comm.clone(),
+            None => waiter().map_or(String::new(), |w| w.comm.clone()),
         }
     }
 
