@@ -111,8 +111,9 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
     })
 }
 
-/// BTF takes tens of megabytes in small pieces, which the allocator would keep for the whole run.
-fn give_back() {
+/// BTF takes tens of megabytes in small pieces, and so do events where there are many for a while: the
+/// allocator would keep them for the whole run.
+pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: no pointers; the allocator only unmaps what is free.
     unsafe {

@@ -25,6 +25,8 @@ use crate::{
 
 /// The first picture comes early, so that there are rates to see within a second.
 const SOON: Duration = Duration::from_millis(400);
+/// Pictures after which memory that is free is given back.
+const TIDY: u32 = 10;
 /// Intervals that the cost of the programs is judged by.
 const JUDGED: usize = 3;
 
@@ -94,7 +96,12 @@ impl Poller {
     /// Until nobody looks any more.
     fn run(mut self) -> std::result::Result<(), SessionError> {
         let mut due = Instant::now() + self.interval.min(SOON);
+        let mut pictures = 0u32;
         while self.sleep(&mut due) {
+            pictures = pictures.wrapping_add(1);
+            if pictures.is_multiple_of(TIDY) {
+                session::give_back();
+            }
             let snapshot = self.live.snapshot()?;
             let off = self.limit.as_mut().and_then(|l| l.is_exceeded(&snapshot));
             let is_last = off.is_some();

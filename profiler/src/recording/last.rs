@@ -23,8 +23,8 @@ pub struct LastSeconds {
     events: usize,
     /// From here on, counts are told.
     base: Snapshot,
-    /// Later ones, an eighth of the span from each other: with the threads that are not as in `base`,
-    /// which are few where many have come and gone.
+    /// Later ones, an eighth of the span from each other: with the threads that are not as in the one
+    /// before, which are few where many have come and gone.
     later: VecDeque<Snapshot>,
     now_ns: u64,
     /// Events up to here were forgotten for want of room.
@@ -87,18 +87,31 @@ impl LastSeconds {
         let last = self.later.back().unwrap_or(&self.base).duration_ns;
         if now.duration_ns.saturating_sub(last) >= ns(self.span / SNAPSHOTS) {
             let mut kept = now.clone();
-            kept.threads = others(&now.threads, &self.base.threads);
+            kept.threads.retain(|t| self.known(t) != Some(t));
+            kept.threads.shrink_to_fit();
             self.later.push_back(kept);
         }
         self.forget_old();
+    }
+
+    /// As it was last kept.
+    fn known(&self, thread: &Thread) -> Option<&Thread> {
+        let all = self.later.iter().rev().chain([&self.base]);
+        all.map(|s| &s.threads).find_map(|threads| {
+            threads
+                .binary_search_by_key(&id(thread), id)
+                .ok()
+                .map(|at| &threads[at])
+        })
     }
 
     fn forget_old(&mut self) {
         let from = self.now_ns.saturating_sub(ns(self.span));
         // The one before it has the counts that the span begins with.
         while let Some(next) = self.later.pop_front_if(|s| s.duration_ns <= from) {
-            let threads = merged(std::mem::take(&mut self.base.threads), &next.threads);
-            self.base = Snapshot { threads, ..next };
+            let before = std::mem::replace(&mut self.base, next);
+            let later = std::mem::take(&mut self.base.threads);
+            self.base.threads = merged(before.threads, later);
         }
         let from = self.base.duration_ns;
         while let Some((at, batch)) = self.batches.front()
@@ -139,19 +152,14 @@ impl LastSeconds {
     }
 }
 
-/// Those of `now` that are not the same in `base`.
-fn others(now: &[Thread], base: &[Thread]) -> Vec<Thread> {
-    let base: BTreeMap<_, _> = base.iter().map(|t| ((t.tgid, t.tid), t)).collect();
-    let is_other = |t: &&Thread| base.get(&(t.tgid, t.tid)).is_none_or(|then| then != t);
-    now.iter().filter(is_other).cloned().collect()
+/// By this they are in order.
+fn id(thread: &Thread) -> (u32, u32) {
+    (thread.tgid, thread.tid)
 }
 
-fn merged(base: Vec<Thread>, others: &[Thread]) -> Vec<Thread> {
-    let mut all: BTreeMap<_, _> = base.into_iter().map(|t| ((t.tgid, t.tid), t)).collect();
-    for t in others {
-        all.insert((t.tgid, t.tid), t.clone());
-    }
-    all.into_values().collect()
+fn merged(base: Vec<Thread>, later: Vec<Thread>) -> Vec<Thread> {
+    let all = base.into_iter().chain(later).map(|t| (id(&t), t));
+    all.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
 /// Holds are not written, and room for more events is not needed any more.
