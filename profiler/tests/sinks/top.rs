@@ -30,7 +30,7 @@ pub const RICH: Look = Look {
 pub fn app(session: Session, look: Look, snapshots: &[Snapshot]) -> App {
     let mut app = App::new(session, look);
     for snapshot in snapshots {
-        assert!(app.on_snapshot(snapshot));
+        assert!(app.on_snapshot(snapshot.clone()));
     }
     app
 }
@@ -149,11 +149,11 @@ fn a_pause_holds_the_screen_and_loses_no_count() {
     key(&mut app, KeyCode::Char(' '));
     let held = screen(&app, 80, 24);
     assert!(held.contains("paused at 1.00 s"), "{held}");
-    assert!(!app.on_snapshot(&busy(2)));
-    assert!(!app.on_snapshot(&busy(3)));
+    assert!(!app.on_snapshot(busy(2)));
+    assert!(!app.on_snapshot(busy(3)));
     assert_eq!(screen(&app, 80, 24), held);
     key(&mut app, KeyCode::Char(' '));
-    assert!(app.on_snapshot(&busy(4)));
+    assert!(app.on_snapshot(busy(4)));
     // 2000 faults a second all the while.
     assert!(screen(&app, 80, 24).contains("all               2,000"));
 }
@@ -183,9 +183,9 @@ fn a_played_recording_has_processes_at_its_end() {
     app.playing(2_000_000_000);
     let mut without = busy(1);
     without.threads.clear();
-    app.on_snapshot(&without);
+    app.on_snapshot(without);
     assert!(screen(&app, 80, 24).contains("at its end"));
-    app.on_snapshot(&busy(2));
+    app.on_snapshot(busy(2));
     app.ended();
     assert_eq!(app.state(), State::Ended);
     let end = screen(&app, 80, 24);
@@ -233,12 +233,12 @@ fn views_of_nothing_and_of_much() {
     let mut normal = App::new(session(), RICH);
     normal.on_events([batch()]);
     for snapshot in while_busy() {
-        assert!(normal.on_snapshot(&snapshot));
+        assert!(normal.on_snapshot(snapshot));
     }
     views("normal", &mut normal);
     let mut much = App::new(session(), PLAIN);
     much.on_events((0..300).map(|_| batch()));
-    assert!(much.on_snapshot(&extreme()));
+    assert!(much.on_snapshot(extreme()));
     views("extreme", &mut much);
 }
 
@@ -294,12 +294,12 @@ fn a_steady_frame_is_small() {
             key(&mut app, code);
         }
         for snapshot in warm {
-            app.on_snapshot(snapshot);
+            app.on_snapshot(snapshot.clone());
             terminal.draw(|frame| draw(frame, &app)).unwrap();
         }
         for snapshot in steady {
             sent.0.borrow_mut().clear();
-            app.on_snapshot(snapshot);
+            app.on_snapshot(snapshot.clone());
             terminal.draw(|frame| draw(frame, &app)).unwrap();
             let bytes = sent.0.borrow().len();
             assert!(bytes <= 4096, "{keys:?}: {bytes} bytes");

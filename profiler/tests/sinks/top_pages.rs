@@ -71,7 +71,7 @@ fn normal() -> App {
     let mut app = App::new(session(), RICH);
     app.on_events([told()]);
     for snapshot in while_busy() {
-        assert!(app.on_snapshot(&snapshot));
+        assert!(app.on_snapshot(snapshot));
     }
     app
 }
@@ -90,7 +90,7 @@ fn a_process_has_a_page() {
 
     let mut much = App::new(session(), PLAIN);
     much.on_events((0..300).map(|_| told()));
-    assert!(much.on_snapshot(&extreme()));
+    assert!(much.on_snapshot(extreme()));
     char(&mut much, '2');
     key(&mut much, KeyCode::Enter);
     sizes("top-page-process-extreme.txt", &much);
@@ -112,7 +112,7 @@ fn a_process_that_is_forgotten_is_said_to_be() {
     key(&mut app, KeyCode::Enter);
     let mut without = busy(90);
     without.threads.retain(|t| t.tgid != 1234);
-    app.on_snapshot(&without);
+    app.on_snapshot(without);
     assert!(screen(&app, 80, 24).contains("process 1234 is not known any more"));
 }
 
@@ -258,7 +258,7 @@ fn heat_maps_change_places() {
     // Of a whole history, and in ASCII.
     let mut long = App::new(session(), PLAIN);
     for n in 1..=300 {
-        long.on_snapshot(&busy(n));
+        long.on_snapshot(busy(n));
     }
     char(&mut long, '5');
     sizes("top-heat-long.txt", &long);

@@ -1,7 +1,7 @@
 //! The state of `top`: what the keys and the snapshots have made of it. No terminal in here; what keys
 //! do is in `keys`.
 
-use std::{borrow::Borrow, time::Duration};
+use std::{borrow::Borrow, sync::Arc, time::Duration};
 
 use profiler_common::words::Path;
 
@@ -177,20 +177,21 @@ impl App {
     }
 
     /// One that is not shown, because a later one is due as well.
-    pub fn passed(&mut self, now: &Snapshot) {
+    pub fn passed(&mut self, now: Arc<Snapshot>) {
         if !self.paused {
+            self.heat.advance(&now);
             self.rates.advance(now);
-            self.heat.advance(now);
         }
     }
 
     /// Whether there is something new to draw.
-    pub fn on_snapshot(&mut self, now: &Snapshot) -> bool {
+    pub fn on_snapshot(&mut self, now: impl Into<Arc<Snapshot>>) -> bool {
         if self.paused {
             return false;
         }
-        self.passed(now);
-        self.verdict = report::verdict(&self.session, now, &self.events.worst);
+        let now = now.into();
+        self.passed(Arc::clone(&now));
+        self.verdict = report::verdict(&self.session, &now, &self.events.worst);
         self.duration_ns = now.duration_ns;
         self.lost = now.lost();
         self.judge();

@@ -182,11 +182,11 @@ impl Show<'_> {
                 break;
             };
             if let Some(before) = latest.replace(snapshot) {
-                self.app.passed(&before);
+                self.app.passed(before);
             }
         }
         if let Some(latest) = latest
-            && self.app.on_snapshot(&latest)
+            && self.app.on_snapshot(latest)
         {
             seen = Seen::New;
         }

@@ -1,6 +1,9 @@
 //! What two snapshots differ by, per second: the figures on the screen and their short history.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use profiler_common::words::{Mode, Path};
 
@@ -51,7 +54,7 @@ pub struct Rates {
     pub own_cpu: f64,
     /// Run time of the programs, of one CPU; `None` where the kernel does not count it.
     pub own_bpf: Option<f64>,
-    last: Snapshot,
+    last: Arc<Snapshot>,
     /// Processes as they were when threads were last told of: recordings tell only at their end.
     seen: BTreeMap<u32, Process>,
     seen_ns: u64,
@@ -66,7 +69,7 @@ impl Default for Rates {
             processes: Vec::new(),
             own_cpu: 0.0,
             own_bpf: None,
-            last: Snapshot::empty(),
+            last: Arc::new(Snapshot::empty()),
             seen: BTreeMap::new(),
             seen_ns: 0,
         }
@@ -95,8 +98,8 @@ impl Rates {
         &self.last
     }
 
-    pub fn advance(&mut self, now: &Snapshot) {
-        let then = std::mem::replace(&mut self.last, now.clone());
+    pub fn advance(&mut self, now: Arc<Snapshot>) {
+        let then = std::mem::replace(&mut self.last, Arc::clone(&now));
         let s = seconds(now.duration_ns, then.duration_ns);
         let mut all = Hist::default();
         for (rate, (now, then)) in self
@@ -127,7 +130,7 @@ impl Rates {
         self.own_cpu = per(now.own_cpu_ns, then.own_cpu_ns, s) / 1e9;
         let bpf = now.own_bpf_ns.zip(then.own_bpf_ns.or(Some(0)));
         self.own_bpf = bpf.map(|(now, then)| per(now, then, s) / 1e9);
-        self.processes(now);
+        self.processes(&now);
     }
 
     fn processes(&mut self, now: &Snapshot) {
