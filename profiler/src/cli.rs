@@ -245,6 +245,9 @@ pub struct Serve {
     /// Processes that have series of their own; all others are `other`
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(0..=100))]
     pub top: usize,
+    /// Have the kernel time the programs: two clock reads for each run
+    #[arg(long)]
+    pub bpf_stats: bool,
 }
 
 #[derive(Args, Debug)]

@@ -362,6 +362,15 @@ pub const METRICS: &[Metric] = &[
             },
         ),
     ),
+    seconds(counter(
+        "vmascope_bpf_run",
+        "CPU time of the programs in the kernel; absent unless it is counted (--bpf-stats)",
+        |p, out| {
+            if let Some(ns) = p.now.own_bpf_ns {
+                out.put(Value::Seconds(ns));
+            }
+        },
+    )),
     counter(
         "vmascope_events",
         "Single events that were received",
