@@ -208,7 +208,8 @@ pub fn vma_size(r: &Report) -> Option<String> {
         let sum = |f: fn(&VmaSize) -> u64| sizes.iter().map(f).sum::<u64>();
         let (faults, retries, wait) = (sum(|s| s.faults), sum(|s| s.retries), sum(|s| s.wait_ns));
         if faults + retries + wait > 0 {
-            let from = sizes.first().map_or(0, |s| s.min_pages) * r.host.page_size;
+            let first = sizes.first().map_or(0, |s| s.min_pages);
+            let from = first.saturating_mul(r.host.page_size);
             let cells: [Cell; 4] = [
                 format!("from {}", bytes(from)).into(),
                 faults.into(),

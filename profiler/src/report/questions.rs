@@ -251,7 +251,7 @@ fn q5(r: &Report) -> String {
         if above >= faults.div_ceil(2) {
             return format!(
                 "VMAs of {} and more took {} of the faults and {} of what slow faults waited.",
-                bytes(size.min_pages * r.host.page_size),
+                bytes(size.min_pages.saturating_mul(r.host.page_size)),
                 percent(above, faults),
                 percent(waited, waits)
             );
