@@ -1,4 +1,4 @@
-//! The command line: clap structs only, no decisions. `options` makes sense of them.
+//! The command line: clap structs only, no decisions. `commands::asked` makes sense of them.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
