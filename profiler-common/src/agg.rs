@@ -26,7 +26,7 @@ pub struct FaultAgg {
     /// Faults whose kind is not known; with `by_kind` they are all there were.
     pub no_kind: u64,
     pub by_kind: [u64; Kind::COUNT],
-    /// Of the faults that were timed: all, or one in `SAMPLE`.
+    /// Of the faults that were timed: all, or one in as many as are sampled.
     pub latency: Hist,
 }
 

@@ -104,7 +104,7 @@ macro_rules! options {
             (CGROUP_LEVELS, "bits: how deep the cgroups in CGROUPS are"),
             (FOLLOW, "1: children of targets become targets"),
             (MIN_US, "threshold for single events"),
-            (SAMPLE, "time one common fault in this many"),
+            (SAMPLE, "time one common fault in this many; 0: in as many as ARMED says"),
             (LOCKS_ALL, "1: the mmap_lock tracepoints are attached"),
             (SLOW_SEEN, "1: the rwsem slow paths tell when a wait begins and ends: all waits, and these alone"),
             (FAULT_HOOK, "what of handle_mm_fault is hooked: see fault_hook"),

@@ -360,13 +360,28 @@ pub fn accounted<W: World>(w: &W, t: &mut Thread, major: bool) {
 /// The fault begins with a lock to take.
 #[inline(always)]
 pub fn begins_locking<W: World>(w: &W, t: &mut Thread, address: u64) {
-    let f = &mut t.fault;
-    f.start_ns = w.now();
+    t.fault.start_ns = w.now();
+    begins(&mut t.fault, address, timed::ALWAYS);
+}
+
+/// The fault begins, and most that begin so need no lock.
+#[inline(always)]
+pub fn begins_early<W: World>(w: &W, t: &mut Thread, address: u64) {
+    if t.minor & u64::from(w.sample() - 1) == 0 {
+        t.fault.start_ns = w.now();
+        begins(&mut t.fault, address, timed::SAMPLED);
+    } else {
+        begins(&mut t.fault, address, timed::NO);
+    }
+}
+
+#[inline(always)]
+fn begins(f: &mut InFlight, address: u64, timed: u8) {
     f.address = address;
     f.common = common::NO;
     f.slow = 0;
     f.fallback = 0;
-    f.timed = timed::ALWAYS;
+    f.timed = timed;
     f.phase = phase::LOCKING;
 }
 

@@ -33,7 +33,7 @@ pub mod common {
 /// Whether a fault's start is known, and what it stands for.
 pub mod timed {
     pub const NO: u8 = 0;
-    /// One common fault in `SAMPLE`, for as many.
+    /// One common fault in as many as are sampled, for all of them.
     pub const SAMPLED: u8 = 1;
     /// For itself alone.
     pub const ALWAYS: u8 = 2;

@@ -1,4 +1,5 @@
-//! Which threads and address spaces count: asked once per thread, when its entry is made.
+//! Which threads and address spaces count: asked once per thread, when its entry is made. And which of
+//! their faults are timed.
 
 use aya_ebpf::helpers::{bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id};
 use profiler_common::{
@@ -15,6 +16,16 @@ use crate::{
 #[inline(always)]
 pub fn armed() -> bool {
     ARMED.get(0).is_some_and(|armed| *armed != 0)
+}
+
+/// One common fault in this many, a power of two, is timed. A fault that is in flight when it changes
+/// is weighed by the new number: at most one on each CPU.
+#[inline(always)]
+pub fn sample() -> u32 {
+    match opt::SAMPLE() {
+        0 => ARMED.get(0).map_or(1, |sample| (*sample).max(1)),
+        fixed => fixed,
+    }
 }
 
 #[inline(always)]

@@ -15,8 +15,8 @@ use profiler_common::{
 };
 
 use crate::{
-    count, emit,
-    globals::{MISSING, flag, has, off, opt},
+    count, emit, filter,
+    globals::{MISSING, flag, has, off},
     kernel::{Mem, Probed, Typed, any, now, task},
     maps::{COMPONENTS, FAULTS, IO_WAITS, VMA_SIZES},
     prio, vma, window,
@@ -67,7 +67,7 @@ pub fn common(t: &mut Thread, timed: bool) -> Option<u64> {
     }
     let agg = FAULTS.get_ptr_mut(Path::VmaLock as u32)?;
     let mut ns = now().wrapping_sub(t.fault.start_ns);
-    let weight = u64::from(opt::SAMPLE());
+    let weight = u64::from(filter::sample());
     if let Some((slot, octave)) = near_place_of(ns) {
         // SAFETY: this CPU's own copy.
         count::slot(unsafe { &mut (*agg).latency.slots }, slot, weight);
@@ -122,7 +122,7 @@ fn coarsely(t: &mut Thread, octave: usize, weight: u64) {
 #[inline(always)]
 fn weight(f: &InFlight) -> u64 {
     if f.timed == timed::SAMPLED {
-        u64::from(opt::SAMPLE())
+        u64::from(filter::sample())
     } else {
         1
     }
@@ -204,7 +204,7 @@ fn components(t: &Thread, ns: u64) {
 const SIZE_SAMPLE: u64 = 16;
 
 /// Whether `vma_size` wants to know of this fault, which was timed, and is accounted now. Both numbers
-/// are powers of two, so of the faults timed by `SAMPLE`, the rarer of the two is left.
+/// are powers of two, so of the faults that are timed, the rarer of the two is left.
 #[inline(always)]
 pub fn wants_vma_size(t: &Thread) -> bool {
     t.fault.slow != 0 || its_turn(t)

@@ -18,7 +18,8 @@ use profiler_common::{
     words::{Kind, Mode, Path},
 };
 
-/// One entry, 0 until userspace has attached everything.
+/// One entry, 0 until userspace has attached everything; then one common fault in this many is timed,
+/// where the global `SAMPLE` does not fix it.
 #[btf_map]
 pub static ARMED: Array<u32, 1> = Array::new();
 

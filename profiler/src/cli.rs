@@ -112,7 +112,8 @@ pub struct Top {
     /// Have the kernel time the programs, to show what they cost: two clock reads in each run
     #[arg(long, conflicts_with = "file")]
     pub bpf_stats: bool,
-    /// Take the programs off when they run for more than this share of all CPUs (implies --bpf-stats)
+    /// Time fewer common faults, and at last take the programs off, when they run for more than this share of
+    /// all CPUs (implies --bpf-stats)
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "file")]
     pub max_overhead: Option<f64>,
     /// A recording to play

@@ -177,7 +177,7 @@ impl Live {
         self.maps.armed(s.armed_monotonic_ns);
         self.ring.start()?;
         if let Some(loaded) = &mut self.loaded {
-            loader::arm(&mut loaded.ebpf)?;
+            loader::arm(&mut loaded.ebpf, self.session.sample)?;
         }
         Ok(())
     }
@@ -190,6 +190,15 @@ impl Live {
         }
         if ask || prog_info::run_time_is_on() {
             self.maps.time_runs();
+        }
+        Ok(())
+    }
+
+    /// From now on one common fault in `sample`, a power of two, is timed; the programs must be paced.
+    pub fn sample(&mut self, sample: u32) -> Result<(), SessionError> {
+        self.session.sample = sample;
+        if let Some(loaded) = &mut self.loaded {
+            loader::arm(&mut loaded.ebpf, sample)?;
         }
         Ok(())
     }

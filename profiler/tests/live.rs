@@ -1,6 +1,9 @@
 //! The real probes on this machine's own kernel, whatever tier it has. Needs root.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use vmascope::{
     loader::{HookChoice, Request, Targets},
@@ -16,6 +19,7 @@ fn asked() -> Asked {
             targets: Targets::Everybody,
             min_us: 0,
             sample: 1,
+            paced: false,
             stacks: false,
             empty: false,
         },
@@ -75,6 +79,69 @@ fn faults_of_a_child_are_counted() {
     println!("{p:?}");
     assert!(p.minor > 20);
     assert!(p.exited);
+}
+
+/// What is timed stands for all, before the pace is changed and after.
+#[test]
+fn fewer_faults_can_be_timed_while_the_programs_run() {
+    let _alone = alone();
+    let mut storm = std::process::Command::new(env!("CARGO_BIN_EXE_vmascope"))
+        .args(["demo", "storm", "--threads", "1", "--duration", "20s"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut asked = asked();
+    asked.request.paced = true;
+    asked.request.targets = Targets::Processes {
+        tgids: vec![storm.id()],
+        follow: false,
+    };
+    let mut live = session::start(&asked).unwrap();
+    live.arm().unwrap();
+    let pid = storm.id() as i32;
+    // Counters are not read at one moment, so nothing runs while they are.
+    let still = |live: &mut session::Live| {
+        // SAFETY: no pointers.
+        unsafe { libc::kill(pid, libc::SIGSTOP) };
+        std::thread::sleep(Duration::from_millis(100));
+        let snapshot = live.snapshot().unwrap();
+        // SAFETY: no pointers.
+        unsafe { libc::kill(pid, libc::SIGCONT) };
+        snapshot
+    };
+    let over = |live: &mut session::Live| {
+        let before = still(live);
+        std::thread::sleep(Duration::from_millis(800));
+        let after = still(live);
+        let (mut faults, mut stood_for, mut in_steps) = (0, 0, 0);
+        for (a, b) in after.faults.iter().zip(&before.faults) {
+            faults += a.count - b.count;
+            for (a, b) in a.latency.slots.iter().zip(&b.latency.slots) {
+                let grown = a - b;
+                stood_for += grown;
+                in_steps += if grown % 16 == 0 { grown } else { 0 };
+            }
+        }
+        (faults, stood_for, in_steps)
+    };
+    let (faults, stood_for, in_steps) = over(&mut live);
+    assert!(faults > 1_000, "{faults}");
+    assert!(
+        stood_for.abs_diff(faults) * 100 < faults,
+        "{stood_for} of {faults}"
+    );
+    assert!(in_steps * 2 < faults, "{in_steps} of {faults}");
+    live.sample(16).unwrap();
+    let (faults, stood_for, in_steps) = over(&mut live);
+    storm.kill().unwrap();
+    storm.wait().unwrap();
+    assert!(faults > 1_000, "{faults}");
+    assert!(
+        stood_for.abs_diff(faults) * 100 < faults * 5,
+        "{stood_for} of {faults}"
+    );
+    // Faults that left the common path stand for themselves.
+    assert!(in_steps * 2 > faults, "{in_steps} of {faults}");
 }
 
 /// Only the target and its children, whatever runs beside them.

@@ -23,7 +23,7 @@ use profiler_common::{
 
 use super::vma_write;
 use crate::{
-    count, emit, finish,
+    count, emit, filter, finish,
     globals::{MISSING, flag, has, off, opt},
     kernel::{Mem, Probed, Typed, now, task},
     maps::FAULTS,
@@ -146,7 +146,7 @@ impl<M: Mem> World for Hook<M> {
 
     #[inline(always)]
     fn sample(&self) -> u32 {
-        opt::SAMPLE()
+        filter::sample()
     }
 
     #[inline(always)]
@@ -339,7 +339,7 @@ fn accounted(major: bool, address: u64) {
 #[inline(always)]
 fn exception(address: u64, path: Path) {
     let Some(t) = thread::current(0) else { return };
-    fault::begins_locking(&ELSEWHERE, t, address);
+    fault::begins_early(&ELSEWHERE, t, address);
     t.fault.path = path as u8;
 }
 

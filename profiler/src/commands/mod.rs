@@ -5,6 +5,7 @@ mod diff;
 mod doctor;
 mod export;
 mod keep;
+mod limit;
 mod man;
 mod measure;
 mod record;

@@ -1,7 +1,6 @@
 //! `vmascope top`: the dashboard, live or from a recording.
 
 use std::{
-    collections::VecDeque,
     io::{self, IsTerminal as _},
     process::ExitCode,
     sync::{
@@ -13,11 +12,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::asked;
+use super::{asked, limit::Limit};
 use crate::{
     cli::Top,
     error::Usage,
-    model::Snapshot,
     recording::Recording,
     session::{self, Live, SessionError},
     sinks::top,
@@ -27,8 +25,6 @@ use crate::{
 const SOON: Duration = Duration::from_millis(400);
 /// Pictures after which memory that is free is given back.
 const TIDY: u32 = 10;
-/// Intervals that the cost of the programs is judged by.
-const JUDGED: usize = 3;
 
 pub fn run(args: &Top) -> Result<ExitCode> {
     if !io::stdout().is_terminal() {
@@ -44,7 +40,9 @@ pub fn run(args: &Top) -> Result<ExitCode> {
 
 fn live(args: &Top) -> Result<()> {
     share_heap();
-    let mut live = session::start(&asked::probing(&args.probing)?)?;
+    let mut asked = asked::probing(&args.probing)?;
+    asked.request.paced = args.max_overhead.is_some();
+    let mut live = session::start(&asked)?;
     live.time_runs(args.bpf_stats || args.max_overhead.is_some())?;
     live.arm()?;
     let session = live.session.clone();
@@ -57,7 +55,7 @@ fn live(args: &Top) -> Result<()> {
         pictures,
         limit: args
             .max_overhead
-            .map(|percent| Limit::new(percent, session.host.cpus)),
+            .map(|percent| Limit::new(percent, session.host.cpus, session.sample)),
     };
     let poller = std::thread::Builder::new()
         .name("vmascope-poll".into())
@@ -103,15 +101,17 @@ impl Poller {
                 session::give_back();
             }
             let snapshot = self.live.snapshot()?;
-            let off = self.limit.as_mut().and_then(|l| l.is_exceeded(&snapshot));
-            let is_last = off.is_some();
-            if is_last {
-                self.live.disarm();
+            let limited = self.limit.as_mut().and_then(|l| l.judge(&snapshot));
+            let is_last = matches!(limited, Some(top::Limited::Off(_)));
+            match &limited {
+                Some(top::Limited::Sample(sample, _)) => self.live.sample(*sample)?,
+                Some(top::Limited::Off(_)) => self.live.disarm(),
+                None => {}
             }
             let update = top::Update {
                 snapshot: Arc::new(snapshot),
                 events: self.live.events(),
-                off,
+                limited,
             };
             if self.pictures.send(update).is_err() || is_last {
                 break;
@@ -134,75 +134,5 @@ impl Poller {
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
-    }
-}
-
-/// `--max-overhead`.
-struct Limit {
-    /// Of the time of all CPUs.
-    percent: f64,
-    cpus: u32,
-    /// Time since arming, and what the programs had run for.
-    seen: VecDeque<(u64, u64)>,
-}
-
-impl Limit {
-    fn new(percent: f64, cpus: u32) -> Self {
-        Self {
-            percent,
-            cpus,
-            seen: VecDeque::new(),
-        }
-    }
-
-    /// Why the programs are to be taken off.
-    fn is_exceeded(&mut self, now: &Snapshot) -> Option<String> {
-        let now = (now.duration_ns, now.own_bpf_ns?);
-        self.seen.push_back(now);
-        if self.seen.len() <= JUDGED {
-            return None;
-        }
-        let then = self.seen.pop_front()?;
-        let time = now.0.saturating_sub(then.0).max(1) as f64 * f64::from(self.cpus.max(1));
-        let percent = now.1.saturating_sub(then.1) as f64 / time * 100.0;
-        (percent > self.percent).then(|| {
-            format!(
-                "off: the programs took {percent:.1} % of all CPUs, more than --max-overhead {}%",
-                self.percent
-            )
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_for_the_last_intervals_and_all_cpus() {
-        let mut limit = Limit::new(2.0, 4);
-        let mut is_exceeded = |seconds: u64, bpf_ms: u64| {
-            let now = Snapshot {
-                duration_ns: seconds * 1_000_000_000,
-                own_bpf_ns: Some(bpf_ms * 1_000_000),
-                ..Snapshot::empty()
-            };
-            limit.is_exceeded(&now)
-        };
-        // A start that costs much is no reason: three intervals have to pass.
-        for seconds in 0..3 {
-            assert_eq!(is_exceeded(seconds, seconds * 1_000), None);
-        }
-        assert!(is_exceeded(3, 2_100).is_some());
-        // Three seconds of four CPUs are 12 s, and 2 % of them 240 ms.
-        assert!(is_exceeded(4, 2_150).is_some());
-        assert!(is_exceeded(5, 2_200).is_none());
-        assert!(is_exceeded(6, 2_339).is_none());
-        let why = is_exceeded(7, 2_400).unwrap();
-        assert!(
-            why.starts_with("off: the programs took 2.1 % of all CPUs"),
-            "{why}"
-        );
-        assert_eq!(limit.is_exceeded(&Snapshot::empty()), None);
     }
 }

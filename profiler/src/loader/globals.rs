@@ -37,7 +37,14 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
             )),
         ),
         ("MIN_US", request.min_us),
-        ("SAMPLE", request.sample.max(1)),
+        (
+            "SAMPLE",
+            if request.paced {
+                0
+            } else {
+                request.sample.max(1)
+            },
+        ),
         (
             "LOCKS_ALL",
             u32::from(ladder.rung(Group::MmapLockEvents).is_some()),

@@ -56,7 +56,10 @@ pub struct Request {
     pub no_vma_lock: bool,
     pub targets: Targets,
     pub min_us: u32,
+    /// One common fault in this many is timed.
     pub sample: u32,
+    /// That number can change while the programs run.
+    pub paced: bool,
     /// Keep the kernel stacks of waiters and holders.
     pub stacks: bool,
     /// Programs that return at once: the floor that benches compare with.
@@ -144,13 +147,13 @@ fn empty_loader<'a>() -> aya::EbpfLoader<'a> {
     loader
 }
 
-/// From here on things are counted.
-pub fn arm(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+/// From here on things are counted, and one common fault in `sample` is timed, if the programs are paced.
+pub fn arm(ebpf: &mut Ebpf, sample: u32) -> Result<(), LoadError> {
     let map = ebpf
         .map_mut("ARMED")
         .ok_or_else(|| LoadError::Kernel("map ARMED is not in the object".into()))?;
     let mut armed = aya::maps::Array::<_, u32>::try_from(map)?;
-    Ok(armed.set(0, 1, 0)?)
+    Ok(armed.set(0, sample.max(1), 0)?)
 }
 
 /// EPERM has one remedy, whatever refused.

@@ -64,6 +64,11 @@ impl LastSeconds {
         }
     }
 
+    /// From now on one common fault in so many is timed.
+    pub fn sampled(&mut self, sample: u32) {
+        self.session.sample = sample;
+    }
+
     pub fn now_ns(&self) -> u64 {
         self.now_ns
     }

@@ -13,7 +13,7 @@ use profiler_common::words::Op;
 use vmascope::{
     model::{Batch, HolderInfo, Segment, SegmentBy, Snapshot},
     recording::{Recording, Writer},
-    sinks::top::{Action, App, Look, State},
+    sinks::top::{Action, App, Limited, Look, State},
 };
 
 const SIZES: [(u16, u16); 3] = [(60, 20), (80, 24), (160, 50)];
@@ -312,7 +312,11 @@ fn what_was_said_is_gone_with_the_next_key() {
 #[test]
 fn programs_that_are_off_are_said_to_be() {
     let mut app = app_of(session());
-    app.off("off: the programs took 3.1 % of all CPUs, more than --max-overhead 2%".into());
+    let why = "the programs took 3.1 % of all CPUs, more than --max-overhead 2%";
+    app.limited(Limited::Sample(4, format!("1 fault in 4 timed: {why}")));
+    assert_eq!(app.state(), State::Live);
+    assert!(screen(&app, 120, 24).contains("1 fault in 4 timed: the programs took 3.1 %"));
+    app.limited(Limited::Off(format!("off: {why}")));
     assert_eq!(app.state(), State::Off);
     sizes("top-off.txt", &app);
 }

@@ -117,6 +117,9 @@ fn what_costs_too_much_is_taken_off() {
     let pid = storm.0.id().to_string();
     let args = ["top", "-p", &pid, "-i", "200ms", "--max-overhead", "0.01%"];
     let mut top = Pty::run(vmascope(&args), 120, 30);
+    // First it is tried with less.
+    top.shows("1 fault in 4 timed: the programs took");
+    top.shows("1 fault in 64 timed");
     let off = top.shows("off since");
     assert!(
         off.contains("off: the programs took") && off.contains("--max-overhead 0.01%"),

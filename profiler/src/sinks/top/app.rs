@@ -7,6 +7,7 @@ use profiler_common::words::Path;
 
 use super::{
     events::{Chain, Events},
+    feed::Limited,
     heat::Heat,
     look::Look,
     rates::{ProcessRate, Rates},
@@ -49,8 +50,8 @@ pub struct App {
     pub(super) only: Option<(u32, String)>,
     /// Said until the next key.
     pub(super) said: String,
-    /// Why the programs are off.
-    pub(super) why_off: String,
+    /// What `--max-overhead` did, and why.
+    pub(super) limited: String,
     pub(super) interval: Duration,
     /// Of a recording: seconds shown in a second, as a power of two.
     pub(super) speed_log2: i32,
@@ -91,7 +92,7 @@ impl App {
             typing: false,
             only: None,
             said: String::new(),
-            why_off: String::new(),
+            limited: String::new(),
             speed_log2: 0,
             policies: Named(Vec::new()),
             events: Events::new(exact),
@@ -111,10 +112,18 @@ impl App {
         self.state = State::Ended;
     }
 
-    /// The programs are off; `why` stays on the screen.
-    pub fn off(&mut self, why: String) {
-        self.state = State::Off;
-        self.why_off = why;
+    /// What was done stays on the screen.
+    pub fn limited(&mut self, limited: Limited) {
+        self.limited = match limited {
+            Limited::Sample(sample, why) => {
+                self.session.sample = sample;
+                why
+            }
+            Limited::Off(why) => {
+                self.state = State::Off;
+                why
+            }
+        };
     }
 
     /// The recording is at its beginning again, and is played up to where one wants to be.

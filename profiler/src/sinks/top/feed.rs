@@ -20,8 +20,16 @@ use crate::{
 pub struct Update {
     pub snapshot: Arc<Snapshot>,
     pub events: Vec<Batch>,
-    /// It is the last one: the programs were taken off, and why.
-    pub off: Option<String>,
+    /// What `--max-overhead` has changed after it.
+    pub limited: Option<Limited>,
+}
+
+/// The programs cost more than they may; in words, why that is done.
+pub enum Limited {
+    /// From now on one common fault in so many is timed.
+    Sample(u32, String),
+    /// They were taken off: the picture is the last one.
+    Off(String),
 }
 
 pub enum Feed<'a> {
@@ -42,7 +50,7 @@ pub enum Next {
 pub struct News {
     pub snapshot: Option<Arc<Snapshot>>,
     pub events: Vec<Batch>,
-    pub off: Option<String>,
+    pub limited: Option<Limited>,
     pub end: bool,
 }
 
@@ -86,7 +94,7 @@ fn latest(updates: &Receiver<Update>, news: &mut News) {
             Ok(update) => {
                 news.snapshot = Some(update.snapshot);
                 news.events.extend(update.events);
-                news.off = news.off.take().or(update.off);
+                news.limited = update.limited.or(news.limited.take());
             }
             Err(e) => {
                 news.end = e == TryRecvError::Disconnected && news.snapshot.is_none();
@@ -239,7 +247,7 @@ mod tests {
         Update {
             snapshot: Arc::new(at(seconds)),
             events: Vec::new(),
-            off: None,
+            limited: None,
         }
     }
 

@@ -260,8 +260,8 @@ impl App {
         if self.typing {
             return format!("search: {}_", clean(&self.search));
         }
-        if !self.why_off.is_empty() {
-            return clean(&self.why_off);
+        if !self.limited.is_empty() {
+            return clean(&self.limited);
         }
         let mut parts = Vec::new();
         if let Some((tgid, comm)) = &self.only {

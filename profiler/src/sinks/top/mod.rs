@@ -27,7 +27,7 @@ use crossterm::event::{self, Event};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use app::App;
-pub use feed::{Playback, Update};
+pub use feed::{Limited, Playback, Update};
 pub use look::{Look, Theme};
 pub use render::draw;
 pub use view::{Action, Sort, State, View};
@@ -164,8 +164,11 @@ impl Show<'_> {
             if let Some(kept) = &mut self.kept {
                 kept.see(news.events, news.snapshot.as_ref());
             }
-            if let Some(why) = news.off {
-                self.app.off(why);
+            if let Some(limited) = news.limited {
+                if let Some(kept) = &mut self.kept {
+                    kept.limited(&limited);
+                }
+                self.app.limited(limited);
                 seen = Seen::New;
             }
             if news.end {

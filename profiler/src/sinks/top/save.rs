@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use super::feed::Limited;
 use crate::{
     model::{Batch, Session, Snapshot},
     recording::{LastSeconds, Recording},
@@ -25,6 +26,12 @@ impl Kept {
         Self {
             last: LastSeconds::new(session, KEPT, EVENTS),
             now: None,
+        }
+    }
+
+    pub fn limited(&mut self, limited: &Limited) {
+        if let Limited::Sample(sample, _) = limited {
+            self.last.sampled(*sample);
         }
     }
 
