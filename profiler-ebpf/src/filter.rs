@@ -66,6 +66,14 @@ pub fn visits(mm: u64, own_mm: u64) -> bool {
     mm != 0 && mm != own_mm && MMS.get_ptr(mm).is_some()
 }
 
+/// The process is gone, and its number will be another's.
+#[inline(always)]
+pub fn forget(tgid: u32) {
+    if opt::TARGETED() == targeted::PROCESSES {
+        let _ = TARGETS.remove(tgid);
+    }
+}
+
 /// A child of a target becomes one, so that `-- CMD` covers descendants.
 #[inline(always)]
 pub fn follow(parent: u32, child: u32) {

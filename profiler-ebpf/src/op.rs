@@ -26,6 +26,13 @@ const PR_SET_VMA: u64 = 0x5356_4d41;
 // include/uapi/asm-generic/mman-common.h
 const MAP_FIXED: u64 = 0x10;
 
+/// The current thread is past its last system call.
+#[inline(always)]
+pub fn exits(task: *const u8) -> bool {
+    // SAFETY: typed pointer, offset of an unsigned int.
+    unsafe { Typed::read::<u32>(task, off::TASK_FLAGS()) & PF_EXITING != 0 }
+}
+
 /// The operation the current thread is in, for a lock of address space `mm`.
 #[inline(always)]
 pub fn current(t: &Thread) -> Op {

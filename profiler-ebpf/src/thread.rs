@@ -8,6 +8,7 @@ use crate::{
     globals::{MISSING, off, opt},
     kernel::{Mem, Typed, task},
     maps::{CLAIMS, MMS, SLOTS, THREADS, ZERO},
+    op,
 };
 
 // include/uapi/linux/bpf.h
@@ -100,6 +101,8 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     t.tid = tid;
     t.tgid = tgid;
     t.comm = emit::comm();
+    // The hook of its exit may have run already: from 6.16 on a thread lets go of its address space later.
+    t.exited = u32::from(op::exits(task));
     let (minor, major) = faults_of(task);
     (t.first_minor, t.first_major) = (minor, major);
     (t.minor, t.major) = (minor, major);

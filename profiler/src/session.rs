@@ -218,9 +218,10 @@ impl Live {
         Ok(all)
     }
 
-    /// For a run without an end: a thread that has exited is in one more snapshot, then forgotten.
-    pub fn forget_the_dead(&mut self) {
-        self.maps.forget_the_dead();
+    /// How many threads that have exited are told of one by one, the others being added up; 0: each is in
+    /// one more snapshot, then forgotten.
+    pub fn remember_dead(&mut self, most: usize) {
+        self.maps.remember_dead(most);
     }
 
     /// Told when events pile up: they are to be taken now.

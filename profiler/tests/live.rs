@@ -1,10 +1,12 @@
-//! The real probes on this machine's own kernel, whatever tier it has. Needs root.
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::{
+    io::{BufRead as _, BufReader, Write as _},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use profiler_common::words::Loss;
 use vmascope::{
     loader::{HookChoice, Request, Targets},
     session::{self, Asked},
@@ -174,4 +176,56 @@ fn strangers_do_not_count() {
         "{} faults of a cat",
         snapshot.faults_total()
     );
+}
+
+/// A command may have more descendants than there can be targets, or rows, at one time.
+#[test]
+fn descendants_without_number_are_all_counted() {
+    let _alone = alone();
+    let script =
+        "read go; i=0; while [ $i -lt 10000 ]; do (:); i=$((i+1)); done; echo done; read end";
+    let mut shell = std::process::Command::new("/bin/sh")
+        .args(["-c", script])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut input, output) = (shell.stdin.take().unwrap(), shell.stdout.take().unwrap());
+    let mut asked = asked();
+    asked.request.targets = Targets::Processes {
+        tgids: vec![shell.id()],
+        follow: true,
+    };
+    let mut live = session::start(&asked).unwrap();
+    live.remember_dead(100);
+    live.arm().unwrap();
+    let before = faults_of(shell.id());
+    input.write_all(b"go\n").unwrap();
+    let done = std::thread::spawn(move || BufReader::new(output).lines().next());
+    while !done.is_finished() {
+        std::thread::sleep(Duration::from_millis(500));
+        live.snapshot().unwrap();
+    }
+    // All are gone, and have been told of twice.
+    live.snapshot().unwrap();
+    live.snapshot().unwrap();
+    let truth = faults_of(shell.id()) - before;
+    let snapshot = live.snapshot().unwrap();
+    drop(input);
+    shell.wait().unwrap();
+    let counted: u64 = snapshot.threads.iter().map(|t| t.minor + t.major).sum();
+    assert!(
+        truth > 100_000 && counted.abs_diff(truth) * 100 < truth,
+        "{counted} of {truth}"
+    );
+    assert!(snapshot.threads.len() <= 104, "{}", snapshot.threads.len());
+    assert_eq!(snapshot.losses[Loss::MapFull as usize], 0);
+}
+
+/// By the kernel: of a process and its children, once it has waited for them.
+fn faults_of(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(')').unwrap();
+    let fields = rest.split_whitespace().skip(7).take(4);
+    fields.map(|n| n.parse::<u64>().unwrap()).sum()
 }

@@ -1,5 +1,5 @@
 //! `life`: processes come, change and go. In: the sched_process tracepoints and task_rename. Out:
-//! targets follow their parents, names and address spaces stay true, a dead thread's entry is given up.
+//! targets follow their parents and are forgotten, names and address spaces stay true, a dead thread's entry is given up.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_common::{fault, thread::phase};
@@ -48,6 +48,22 @@ fn life_rename_tp(ctx: BtfTracePointContext) {
         && t.task == task as u64
     {
         t.comm = emit::name(name);
+    }
+}
+
+/// Of a main thread it comes when all others have gone, too.
+#[btf_tracepoint]
+fn life_free_tp(ctx: BtfTracePointContext) {
+    let task: *const u8 = ctx.arg(0);
+    // SAFETY: typed task pointer.
+    let (tid, tgid): (u32, u32) = unsafe {
+        (
+            Typed::read(task, off::TASK_PID()),
+            Typed::read(task, off::TASK_TGID()),
+        )
+    };
+    if tid == tgid {
+        filter::forget(tgid);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Polls the counters. In: the per-CPU arrays and the thread table. Out: a cumulative Snapshot.
-//! Threads that have exited are taken out of the table and remembered here.
+//! Threads that have exited are taken out of the table and remembered in `dead`.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,11 @@ use profiler_common::{
     words::{Kind, Loss, Mode, Op, Path},
 };
 
-use super::{slots::Slots, text};
+use super::{dead::Dead, slots::Slots, text};
 use crate::{
     kernel::{cgroup, host, prog_info},
     model::{Anatomy, Components, Snapshot, Thread},
 };
-
-/// Single dead threads remembered; beyond that they are added up per process.
-const DEAD_MAX: usize = 64 * 1024;
 
 /// What is asked of a process once, at first sight.
 struct Leader {
@@ -43,12 +40,9 @@ pub struct Maps {
     slots: Slots,
     /// Threads whose slot is another's.
     overflow: HashMap<MapData, u32, thread::Thread>,
-    /// By (tgid, tid).
-    dead: BTreeMap<(u32, u32), Thread>,
+    dead: Dead,
     /// Their common faults.
     dead_common: Common,
-    /// The dead are told of once, and not remembered.
-    forgets: bool,
     leaders: BTreeMap<u32, Leader>,
     programs: Vec<ProgramFd>,
     /// What they had run before; `None` where the kernel does not time them.
@@ -72,9 +66,8 @@ impl Maps {
             vma_sizes: per_cpu(ebpf, "VMA_SIZES")?,
             slots: slots(ebpf)?,
             overflow: HashMap::try_from(taken(ebpf, "THREADS")?)?,
-            dead: BTreeMap::new(),
+            dead: Dead::new(),
             dead_common: Common::default(),
-            forgets: false,
             leaders: BTreeMap::new(),
             programs: program_fds(ebpf),
             run_time_ns: None,
@@ -85,8 +78,9 @@ impl Maps {
         })
     }
 
-    pub fn forget_the_dead(&mut self) {
-        self.forgets = true;
+    /// How many threads that have exited are told of one by one; 0: each once.
+    pub fn remember_dead(&mut self, most: usize) {
+        self.dead.remember(most);
     }
 
     /// What is system-wide or our own is counted from here.
@@ -222,46 +216,31 @@ impl Maps {
     fn threads(&mut self) -> Result<(Vec<Thread>, Common), MapError> {
         let mut common = Common::default();
         let mut living = BTreeMap::<(u32, u32), Thread>::new();
-        let mut dead = Vec::new();
-        let slots: Vec<_> = self.slots.used().collect();
-        for (i, t) in slots {
+        let mut from = 0;
+        while let Some((i, t)) = self.slots.next(from) {
+            from = i + 1;
             if self.slots.is_gone(i) {
                 self.slots.free(i);
-                dead.push(from_raw(&t));
-                self.dead_common.add(&t.counts.common);
-            } else {
+                self.bury(&t);
+            } else if is_told(&t) {
                 living.insert((t.tgid, t.tid), from_raw(&t));
                 common.add(&t.counts.common);
             }
         }
         let overflow: Vec<_> = self.overflow.iter().filter_map(Result::ok).collect();
         for (tid, t) in overflow {
-            if t.exited == 0 {
-                living.insert((t.tgid, t.tid), from_raw(&t));
-                common.add(&t.counts.common);
-            } else {
+            if t.exited != 0 {
                 // Fails only if the kernel side has just given it to another thread.
                 let _ = self.overflow.remove(&tid);
-                dead.push(from_raw(&t));
-                self.dead_common.add(&t.counts.common);
+                self.bury(&t);
+            } else if is_told(&t) {
+                living.insert((t.tgid, t.tid), from_raw(&t));
+                common.add(&t.counts.common);
             }
         }
         common.add(&self.dead_common);
-        dead.into_iter().for_each(|t| self.bury(t));
-        for (key, dead) in &self.dead {
-            living
-                .entry(*key)
-                // A last fault after the exit hook made a new entry of an old thread.
-                .and_modify(|t| {
-                    t.absorb(dead);
-                    t.exited = true;
-                })
-                .or_insert_with(|| dead.clone());
-        }
+        self.dead.join(&mut living);
         self.leaders(&mut living);
-        if self.forgets {
-            self.dead.clear();
-        }
         Ok((living.into_values().collect(), common))
     }
 
@@ -273,6 +252,7 @@ impl Maps {
         for ((tgid, _), thread) in living.iter() {
             *tgids.entry(*tgid).or_default() |= !thread.exited;
         }
+        self.leaders.retain(|tgid, _| tgids.contains_key(tgid));
         for (tgid, lives) in tgids {
             let seen = living.contains_key(&(tgid, tgid));
             let leader = self.leaders.entry(tgid).or_insert_with(|| Leader {
@@ -295,22 +275,13 @@ impl Maps {
                 thread.container.clone_from(&leader.container);
             }
         }
-        if self.forgets {
-            self.leaders
-                .retain(|tgid, _| living.contains_key(&(*tgid, *tgid)));
-        }
     }
 
-    fn bury(&mut self, thread: Thread) {
-        let key = if self.dead.len() < DEAD_MAX {
-            (thread.tgid, thread.tid)
-        } else {
-            (thread.tgid, thread.tgid)
-        };
-        self.dead
-            .entry(key)
-            .and_modify(|t| t.absorb(&thread))
-            .or_insert(thread);
+    fn bury(&mut self, t: &thread::Thread) {
+        self.dead_common.add(&t.counts.common);
+        if is_told(t) {
+            self.dead.bury(from_raw(t));
+        }
     }
 
     /// Of all programs.
@@ -358,6 +329,11 @@ fn add<const N: usize>(sum: &mut [u64; N], part: &[u64; N]) {
     for (sum, part) in sum.iter_mut().zip(part) {
         *sum += part;
     }
+}
+
+/// A target's, or a stranger's that waited at a target's address space.
+fn is_told(t: &thread::Thread) -> bool {
+    t.target != 0 || t.counts.waits != [0; Mode::COUNT]
 }
 
 fn from_raw(t: &thread::Thread) -> Thread {

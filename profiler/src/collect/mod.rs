@@ -3,6 +3,7 @@
 
 mod blame;
 mod conflicts;
+mod dead;
 mod maps;
 mod ring;
 mod slots;

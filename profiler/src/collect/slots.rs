@@ -52,10 +52,11 @@ impl Slots {
         }
     }
 
-    /// A copy of every entry in use. One that changes meanwhile is as good as one read later.
-    pub fn used(&self) -> impl Iterator<Item = (usize, Thread)> {
-        (0..SLOTS_MAX as usize)
-            .filter(|i| self.owner(*i).load(Ordering::Acquire) != 0)
+    /// A copy of the next entry in use, from `from` on. One that changes meanwhile is as good as one read
+    /// later.
+    pub fn next(&self, from: usize) -> Option<(usize, Thread)> {
+        (from..SLOTS_MAX as usize)
+            .find(|i| self.owner(*i).load(Ordering::Acquire) != 0)
             // SAFETY: inside the mapping; a `Thread` is made of integers only.
             .map(|i| (i, unsafe { self.base.add(i).as_ptr().read_volatile() }))
     }

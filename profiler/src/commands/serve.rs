@@ -57,7 +57,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
                 .await
                 .with_context(|| format!("cannot listen on {}", args.listen))?;
             let mut live = session::start(&asked)?;
-            live.forget_the_dead();
+            live.remember_dead(0);
             live.time_runs(args.bpf_stats)?;
             // All that takes privileges is done, and there is no other thread yet.
             capabilities::drop_all().context("cannot drop privileges")?;

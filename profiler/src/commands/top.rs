@@ -23,6 +23,8 @@ use crate::{
 
 /// The first picture comes early, so that there are rates to see within a second.
 const SOON: Duration = Duration::from_millis(400);
+/// Threads that have exited and are shown one by one: each is in every picture.
+const DEAD: usize = 2_048;
 /// Pictures after which memory that is free is given back.
 const TIDY: u32 = 10;
 
@@ -44,6 +46,7 @@ fn live(args: &Top) -> Result<()> {
     asked.request.paced = args.max_overhead.is_some();
     let mut live = session::start(&asked)?;
     live.time_runs(args.bpf_stats || args.max_overhead.is_some())?;
+    live.remember_dead(DEAD);
     live.arm()?;
     let session = live.session.clone();
     let (pictures, updates) = channel();

@@ -91,11 +91,12 @@ pub static GROUPS: &[(Group, &[Rung])] = &[
         Group::Life,
         &[Rung {
             kind: HookChoice::Tracepoint,
-            name: "tp_btf sched_process_{fork,exec,exit}, task_rename",
+            name: "tp_btf sched_process_{fork,exec,exit,free}, task_rename",
             programs: &[
                 ("life_fork_tp", TpBtf("sched_process_fork")),
                 ("life_exec_tp", TpBtf("sched_process_exec")),
                 ("life_exit_tp", TpBtf("sched_process_exit")),
+                ("life_free_tp", TpBtf("sched_process_free")),
                 ("life_rename_tp", TpBtf("task_rename")),
             ],
             functions: &[],

@@ -3,6 +3,7 @@
 
 pub mod anatomy;
 pub mod event;
+pub mod exited;
 pub mod hist;
 pub mod session;
 pub mod snapshot;

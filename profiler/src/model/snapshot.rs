@@ -6,7 +6,7 @@ use profiler_common::{
     words::{FallbackReason, Kind, Loss, Mode, Op, Path},
 };
 
-use super::{Anatomy, Hist};
+use super::{Anatomy, Hist, exited};
 
 /// Faults that ended on one path.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -103,6 +103,11 @@ impl Thread {
 
     pub fn on_path(&self, path: Path) -> u64 {
         self.by_path[path as usize]
+    }
+
+    /// It has counted nothing.
+    pub fn is_idle(&self) -> bool {
+        self.minor + self.major + self.faults() == 0 && self.waits == [0; Mode::COUNT]
     }
 
     /// Takes off what it had counted at an earlier moment; largest values stay.
@@ -213,7 +218,7 @@ impl Snapshot {
                 exited: true,
                 ..Process::default()
             });
-            if t.tid == t.tgid {
+            if t.tid == t.tgid || p.comm == exited::NAME {
                 p.comm.clone_from(&t.comm);
                 p.container.clone_from(&t.container);
             }

@@ -92,9 +92,15 @@ impl LastSeconds {
         let last = self.later.back().unwrap_or(&self.base).duration_ns;
         if now.duration_ns.saturating_sub(last) >= ns(self.span / SNAPSHOTS) {
             let mut kept = now.clone();
-            kept.threads.retain(|t| self.known(t) != Some(t));
+            // What others did before the span is not known apart: they are those that did least.
+            kept.threads
+                .retain(|t| t.tid != 0 && self.known(t) != Some(t));
             kept.threads.shrink_to_fit();
             self.later.push_back(kept);
+            self.base.threads.retain(|t| {
+                let found = now.threads.binary_search_by_key(&id(t), id);
+                found.is_ok()
+            });
         }
         self.forget_old();
     }
@@ -140,7 +146,9 @@ impl LastSeconds {
         for snapshot in self.later.iter().filter(before_now) {
             writer.interval(snapshot)?;
         }
-        writer.finish(now)?;
+        let mut now = now.clone();
+        now.threads.retain(|t| t.tid != 0);
+        writer.finish(&now)?;
         let from = self.base.duration_ns.max(self.forgotten_to_ns);
         Ok(Span {
             seconds: now.duration_ns.saturating_sub(from) as f64 / 1e9,

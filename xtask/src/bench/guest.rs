@@ -292,6 +292,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:sched:sched_process_fork { @ = count(); } \
      tracepoint:sched:sched_process_exec { @ = count(); } \
      tracepoint:sched:sched_process_exit { @ = count(); } \
+     tracepoint:sched:sched_process_free { @ = count(); } \
      tracepoint:task:task_rename { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_start_locking { @ = count(); } \
      tracepoint:mmap_lock:mmap_lock_acquire_returned { @ = count(); } \
@@ -302,7 +303,7 @@ const PROBES: &str = "fentry:vmlinux:handle_mm_fault { @ = count(); } \
      tracepoint:vmscan:mm_vmscan_memcg_reclaim_end { @ = count(); }";
 
 /// How many those are.
-pub const PROBE_COUNT: usize = 41;
+pub const PROBE_COUNT: usize = 42;
 
 /// Tells the time, then becomes the command, whose own command tells the time again.
 fn started(name: &str, command: &str) -> Step {

@@ -7,7 +7,7 @@ use std::{
 
 use profiler_common::words::{Mode, Path};
 
-use crate::model::{Hist, Process, Snapshot};
+use crate::model::{Hist, Process, Snapshot, exited};
 
 /// Points kept for the trends: as wide as terminals get.
 const HISTORY: usize = 240;
@@ -160,7 +160,9 @@ impl Rates {
                 }),
             }
         };
-        self.processes = all.values().map(rate).collect();
+        // What processes that are gone have done together is no rate.
+        let listed = all.values().filter(|p| p.tgid != exited::REST.0);
+        self.processes = listed.map(rate).collect();
         self.seen = all;
         self.seen_ns = now.duration_ns;
     }
