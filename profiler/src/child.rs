@@ -185,7 +185,7 @@ fn exec_error(command: &str, source: io::Error) -> ChildError {
 }
 
 /// (read end, write end), both closed on exec.
-fn pipe() -> io::Result<(File, File)> {
+pub fn pipe() -> io::Result<(File, File)> {
     let mut fds = [0; 2];
     // SAFETY: room for two descriptors.
     if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {

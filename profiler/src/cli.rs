@@ -37,6 +37,10 @@ pub enum Command {
     Diff(Diff),
     /// Measure for good, and answer Prometheus over HTTP
     Serve(Serve),
+    /// Recorders that run detached; whether a recording is finished
+    Status(Which),
+    /// End a recorder that runs detached, and wait until its recording is whole
+    Stop(Which),
     /// Make a recording that was cut short by a crash one file again
     Repair(Repair),
     /// Run a built-in stimulus whose true answer is known
@@ -149,6 +153,10 @@ pub struct Record {
     /// When to write: `wait>50ms`; wait, read, write, vma_write or fault (may be repeated)
     #[arg(long, value_name = "WHAT>TIME", requires = "ring")]
     pub trigger: Vec<Trigger>,
+    /// Record on after the terminal, or the adb connection, is gone, until `vmascope stop`; what would be
+    /// said, also by the command, goes to FILE.log
+    #[arg(long)]
+    pub detach: bool,
     /// The whole system, even with a command
     #[arg(short, long)]
     pub all: bool,
@@ -158,6 +166,13 @@ pub struct Record {
     /// The command to run; it and its descendants are measured
     #[arg(last = true, conflicts_with = "whose", value_name = "CMD")]
     pub command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Which {
+    /// Its recording, or its process
+    #[arg(value_name = "FILE|PID")]
+    pub which: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -161,7 +161,7 @@ mod tests {
         );
         assert_eq!(
             line(&["dance"]),
-            "unknown command `dance`: choose from top, record, report, export, diff, serve, repair, demo, doctor, completions, man"
+            "unknown command `dance`: choose from top, record, report, export, diff, serve, status, stop, repair, demo, doctor, completions, man"
         );
         assert_eq!(
             line(&["record", "--sample", "3"]),

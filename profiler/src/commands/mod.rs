@@ -1,6 +1,7 @@
 //! One file per sub-command: from parsed arguments to an exit code.
 
 mod asked;
+mod detach;
 mod diff;
 mod doctor;
 mod export;
@@ -11,7 +12,9 @@ mod measure;
 mod record;
 mod repair;
 mod report;
+mod running;
 mod serve;
+mod stop;
 mod top;
 
 use std::{
@@ -40,6 +43,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Diff(args)) => diff::run(&args),
         Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Status(args)) => stop::status(&args),
+        Some(Command::Stop(args)) => stop::stop(&args),
         Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Demo(args)) => crate::demo::run(&args.scenario),
         Some(Command::Doctor(args)) => doctor::run(&args),

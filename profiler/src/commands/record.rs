@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use super::{
     asked,
+    detach::{self, Caller, Detached},
     keep::{self, ReaderGone, Written},
     measure::measure,
 };
@@ -26,20 +27,36 @@ pub fn run(args: &Record) -> Result<ExitCode> {
         let why = "standard output is the command's: use --csv FILE, or -p PID";
         return Err(Usage(why.into()).into());
     }
+    let caller = if args.detach {
+        if args.csv.as_deref() == Some(Path::new("-")) {
+            let why = "--detach leaves standard output behind: use --csv FILE";
+            return Err(Usage(why.into()).into());
+        }
+        match detach::detach(args)? {
+            Detached::Caller(code) => return Ok(code),
+            Detached::Recorder(caller) => Some(caller),
+        }
+    } else {
+        None
+    };
     if args.command.is_empty() {
-        return record(args, None);
+        return record(args, None, caller);
     }
     let run = || {
         let user = match &args.user {
             Some(name) => Some(user::named(name).map_err(Usage)?),
             None => user::caller(),
         };
-        record(args, Some(child::spawn_held(&args.command, user.as_ref())?))
+        record(
+            args,
+            Some(child::spawn_held(&args.command, user.as_ref())?),
+            caller,
+        )
     };
     run().map_err(|e: anyhow::Error| WithCommand(e).into())
 }
 
-fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
+fn record(args: &Record, child: Option<Held>, caller: Option<Caller>) -> Result<ExitCode> {
     let mut asked = asked::probing(&args.probing)?;
     if let Some(child) = &child
         && !args.all
@@ -50,6 +67,7 @@ fn record(args: &Record, child: Option<Held>) -> Result<ExitCode> {
     live.arm()?;
     let interval = args.probing.interval;
     let kept = keep::recorder(args, &live.session).and_then(|mut to| {
+        caller.into_iter().for_each(Caller::tell);
         let ended = measure(live, child, args.duration, interval, to.as_mut())?;
         Ok((to, ended))
     });

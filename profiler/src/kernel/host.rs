@@ -4,6 +4,7 @@ use std::{
     ffi::CStr,
     fs,
     io::{BufRead as _, BufReader},
+    time::Duration,
 };
 
 use crate::model::Host;
@@ -152,16 +153,21 @@ pub fn own_mapped_maps_bytes() -> u64 {
     kib * 1024
 }
 
-/// Milliseconds since this process was started (field 22 of /proc/self/stat, in clock ticks).
+/// Milliseconds since this process was started.
 pub fn since_exec_ms() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    since_start(std::process::id()).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+}
+
+/// How long a process is there (field 22 of /proc/PID/stat, in clock ticks).
+pub fn since_start(pid: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in field 2 may hold spaces; fields are counted from behind it.
-    let start = stat
-        .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.split(' ').nth(19)?.parse::<u64>().ok())
-        .unwrap_or(0);
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let start: u64 = rest.split(' ').nth(19)?.parse().ok()?;
     let ticks = sysconf(libc::_SC_CLK_TCK).max(1);
-    clock(libc::CLOCK_BOOTTIME) as f64 / 1e6 - start as f64 * 1e3 / ticks as f64
+    let start_ns = start.saturating_mul(1_000_000_000 / ticks);
+    let now_ns = clock(libc::CLOCK_BOOTTIME);
+    Some(Duration::from_nanos(now_ns.saturating_sub(start_ns)))
 }
 
 /// The kernel's `online` list of CPUs, e.g. `0-3,6`.

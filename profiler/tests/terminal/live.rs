@@ -10,10 +10,10 @@ use vmascope::recording::Recording;
 
 use crate::{pty::Pty, sample::Scratch, vmascope};
 
-struct Storm(Child);
+pub struct Storm(pub Child);
 
 impl Storm {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let storm = vmascope(&["demo", "storm", "--threads", "2", "--duration", "60s"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
