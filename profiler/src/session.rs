@@ -211,6 +211,9 @@ impl Live {
 
     /// Everything counted since arming.
     pub fn snapshot(&mut self) -> Result<Snapshot, SessionError> {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.follow_cpus();
+        }
         let mut all = self.maps.snapshot(self.ring.received())?;
         all.losses[Loss::BlameForgotten as usize] +=
             self.blamer.forgotten() + self.conflicts.forgotten();

@@ -4,13 +4,13 @@
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, Program, ProgramError,
+        BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, ProgramError,
         kprobe::KProbeError,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
 };
 
-use super::hooks::{Attach, Failed, Ladder};
+use super::hooks::{Attach, Failed, Ladder, Rung};
 use crate::kernel::host;
 
 /// Attaches every rung; gives back the groups whose rung would not. Functions come first: where
@@ -72,15 +72,35 @@ fn one(ebpf: &mut Ebpf, btf: &Btf, name: &str, attach: Attach) -> Result<(), Pro
                 None => Err(refused),
             }
         }
-        Attach::MinorFaults => software_event(program, SoftwareEvent::PageFaultsMin),
-        Attach::MajorFaults => software_event(program, SoftwareEvent::PageFaultsMaj),
+        Attach::MinorFaults | Attach::MajorFaults => {
+            let p: &mut PerfEvent = program.try_into()?;
+            p.load()?;
+            software_event(p, attach, &host::online_cpus())
+        }
     }
 }
 
-fn software_event(program: &mut Program, event: SoftwareEvent) -> Result<(), ProgramError> {
-    let p: &mut PerfEvent = program.try_into()?;
-    p.load()?;
-    for cpu in host::online_cpus() {
+/// The software events of these rungs, on more CPUs.
+pub fn on_cpus(
+    ebpf: &mut Ebpf,
+    rungs: impl Iterator<Item = &'static Rung>,
+    cpus: &[u32],
+) -> Result<(), ProgramError> {
+    for (name, attach) in rungs.flat_map(|rung| rung.programs) {
+        if attach.is_per_cpu() {
+            let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
+            software_event(program.try_into()?, *attach, cpus)?;
+        }
+    }
+    Ok(())
+}
+
+fn software_event(p: &mut PerfEvent, attach: Attach, cpus: &[u32]) -> Result<(), ProgramError> {
+    let event = match attach {
+        Attach::MajorFaults => SoftwareEvent::PageFaultsMaj,
+        _ => SoftwareEvent::PageFaultsMin,
+    };
+    for &cpu in cpus {
         p.attach(
             PerfEventConfig::Software(event),
             PerfEventScope::AllProcessesOneCpu { cpu },

@@ -29,6 +29,13 @@ pub enum Attach {
     MajorFaults,
 }
 
+impl Attach {
+    /// As opposed to everywhere at once.
+    pub fn is_per_cpu(self) -> bool {
+        matches!(self, Attach::MinorFaults | Attach::MajorFaults)
+    }
+}
+
 /// Programs that are attached together or not at all.
 #[derive(Debug)]
 pub struct Rung {
@@ -81,6 +88,15 @@ impl Chosen {
 
     pub fn rung(&self, group: Group) -> Option<&'static Rung> {
         self.of(group)?.rung
+    }
+
+    pub fn rungs(&self) -> impl Iterator<Item = &'static Rung> {
+        self.0.iter().filter_map(|choice| choice.rung)
+    }
+
+    pub fn any_per_cpu(&self) -> bool {
+        let mut hooks = self.rungs().flat_map(|rung| rung.programs);
+        hooks.any(|(_, attach)| attach.is_per_cpu())
     }
 
     pub fn reason(&self, group: Group) -> &str {

@@ -7,6 +7,7 @@
 mod anatomy;
 mod attach;
 mod check;
+mod cpus;
 mod globals;
 pub mod hooks;
 pub mod signals;
@@ -17,6 +18,8 @@ use thiserror::Error;
 
 pub use hooks::HookChoice;
 pub use table::Group;
+
+use cpus::Cpus;
 
 use crate::kernel::{Facts, cgroup::Cgroup};
 
@@ -70,6 +73,21 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     pub chosen: hooks::Chosen,
     pub mmap_lock_all: bool,
+    /// Where software events are attached; `None`: none are needed.
+    cpus: Option<Cpus>,
+}
+
+impl Loaded {
+    /// Attaches what a CPU lost when it went offline. What happened on it since it came back was not seen,
+    /// and shows as faults missed; so does what happens from now on, where there is no privilege left.
+    pub fn follow_cpus(&mut self) {
+        let Some(before) = &self.cpus else { return };
+        let now = Cpus::online();
+        for cpu in now.came_since(before) {
+            let _ = attach::on_cpus(&mut self.ebpf, self.chosen.rungs(), &[cpu]);
+        }
+        self.cpus = Some(now);
+    }
 }
 
 const NOT_PERMITTED: &str =
@@ -107,10 +125,13 @@ pub fn load(facts: &Facts, request: &Request) -> Result<Loaded, LoadError> {
         if failed.is_empty() {
             globals::fill_maps(&mut ebpf, request)?;
             let mmap_lock_all = ladder.rung(Group::MmapLockEvents).is_some();
+            let chosen = ladder.chosen();
+            let cpus = chosen.any_per_cpu().then(Cpus::online);
             return Ok(Loaded {
                 ebpf,
-                chosen: ladder.chosen(),
+                chosen,
                 mmap_lock_all,
+                cpus,
             });
         }
         failed.into_iter().for_each(|f| ladder.descend(f));

@@ -12,6 +12,7 @@ mod file;
 mod freeze;
 mod lab;
 mod majors;
+mod mishaps;
 mod queue;
 mod reader;
 mod rungs;
@@ -66,6 +67,9 @@ pub const ALL: &[Test] = &[
     reader::READER,
     stacks::STACKS,
     serve::SERVE,
+    mishaps::HOTPLUG,
+    mishaps::SIGSTOP,
+    mishaps::DIES,
     stress::STRESS,
     stress::STRESS_MINUTE,
     // Last: its adbd runs to the end.
