@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde_json::Value;
-use vmascope::recording::Recording;
+use vmascope::{model::Ground, recording::Recording, report};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_vmascope");
 /// Nobody's.
@@ -142,6 +142,29 @@ fn a_cgroup_and_what_is_below_it() {
         assert_eq!(of.unwrap().container, "inner.service");
     }
     record(&["--container", "inner"], inside(&cgroup.inner));
+}
+
+#[test]
+fn an_app_in_the_background_is_told() {
+    let _alone = alone();
+    let cgroup = Cgroup::new();
+    let background = cgroup.outer.join("background");
+    fs::create_dir_all(&background).unwrap();
+    let mut app = inside(&background);
+    // SAFETY: as in `inside`.
+    unsafe {
+        app.pre_exec(|| fs::write("/proc/self/oom_score_adj", "905"));
+    }
+    let recording = record(&["-c", cgroup.outer.to_str().unwrap()], app);
+    fs::remove_dir(&background).unwrap();
+    let counts = recording.snapshot().unwrap();
+    let processes = counts.processes();
+    let app = processes.iter().find(|p| p.comm == "vmascope").unwrap();
+    assert_eq!(app.standing.ground, Some(Ground::Background));
+    assert_eq!(app.standing.oom_score_adj, Some(905));
+    let report = report::text(&report::of(&recording).unwrap());
+    let row = report.lines().find(|l| l.starts_with("vmascope ("));
+    assert!(row.is_some_and(|row| row.contains(") bg 905 ")), "{report}");
 }
 
 #[test]

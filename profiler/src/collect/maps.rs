@@ -18,15 +18,19 @@ use profiler_common::{
 
 use super::{dead::Dead, slots::Slots, text};
 use crate::{
-    kernel::{cgroup, host, prog_info},
-    model::{Anatomy, Components, Snapshot, Thread},
+    kernel::{android, cgroup, host, prog_info},
+    model::{Anatomy, Components, Snapshot, Standing, Thread},
 };
 
-/// What is asked of a process once, at first sight.
+/// Processes whose standing is looked at again in each snapshot.
+const LOOKS: usize = 64;
+
+/// What is asked of a process at first sight; its standing again and again.
 struct Leader {
     /// Of a main thread that was not seen itself; `None`: gone before it was looked up.
     comm: Option<String>,
     container: String,
+    standing: Standing,
 }
 
 pub struct Maps {
@@ -44,6 +48,8 @@ pub struct Maps {
     /// Their common faults.
     dead_common: Common,
     leaders: BTreeMap<u32, Leader>,
+    /// The last of them whose standing was looked at again.
+    looked_at: u32,
     programs: Vec<ProgramFd>,
     /// What they had run before; `None` where the kernel does not time them.
     run_time_ns: Option<u64>,
@@ -69,6 +75,7 @@ impl Maps {
             dead: Dead::new(),
             dead_common: Common::default(),
             leaders: BTreeMap::new(),
+            looked_at: 0,
             programs: program_fds(ebpf),
             run_time_ns: None,
             mapped_bytes: 0,
@@ -253,6 +260,7 @@ impl Maps {
             *tgids.entry(*tgid).or_default() |= !thread.exited;
         }
         self.leaders.retain(|tgid, _| tgids.contains_key(tgid));
+        self.look_again();
         for (tgid, lives) in tgids {
             let seen = living.contains_key(&(tgid, tgid));
             let leader = self.leaders.entry(tgid).or_insert_with(|| Leader {
@@ -261,6 +269,11 @@ impl Maps {
                     .then(|| cgroup::of_process(tgid))
                     .flatten()
                     .unwrap_or_default(),
+                standing: if lives {
+                    android::standing(tgid)
+                } else {
+                    Standing::default()
+                },
             });
             if !seen && let Some(comm) = &leader.comm {
                 let thread = Thread {
@@ -273,8 +286,24 @@ impl Maps {
             }
             if let Some(thread) = living.get_mut(&(tgid, tgid)) {
                 thread.container.clone_from(&leader.container);
+                thread.standing = leader.standing;
             }
         }
+    }
+
+    /// Some of them each time, so that a thousand cost no more than these.
+    fn look_again(&mut self) {
+        let next = self.leaders.range_mut(self.looked_at + 1..).take(LOOKS);
+        let mut last = None;
+        for (tgid, leader) in next {
+            let now = android::standing(*tgid);
+            // One that has gone stays as it was last.
+            if now.oom_score_adj.is_some() {
+                leader.standing = now;
+            }
+            last = Some(*tgid);
+        }
+        self.looked_at = last.unwrap_or(0);
     }
 
     fn bury(&mut self, t: &thread::Thread) {
@@ -354,6 +383,7 @@ fn from_raw(t: &thread::Thread) -> Thread {
         tgid: t.tgid,
         comm: text(&t.comm),
         container: String::new(),
+        standing: Standing::default(),
         exited: t.exited != 0,
         by_path,
         minor: own(t.minor, t.first_minor),

@@ -7,6 +7,7 @@ pub mod exited;
 pub mod hist;
 pub mod session;
 pub mod snapshot;
+pub mod standing;
 
 pub use anatomy::{Anatomy, Components, IoWait};
 pub use event::{
@@ -16,3 +17,4 @@ pub use event::{
 pub use hist::Hist;
 pub use session::{Host, Quality, Session, Signal};
 pub use snapshot::{FaultStats, LockSide, OpStats, Process, Snapshot, Thread};
+pub use standing::{Ground, Standing, role};

@@ -6,7 +6,7 @@ use profiler_common::{
     words::{FallbackReason, Kind, Loss, Mode, Op, Path},
 };
 
-use super::{Anatomy, Hist, exited};
+use super::{Anatomy, Hist, Standing, exited};
 
 /// Faults that ended on one path.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,6 +73,8 @@ pub struct Thread {
     pub comm: String,
     /// What its process runs in: a container or a service; of main threads only, empty: neither.
     pub container: String,
+    /// Of main threads only.
+    pub standing: Standing,
     pub exited: bool,
     pub by_path: [u64; Path::COUNT],
     /// The kernel's own counts, as in `getrusage`.
@@ -221,6 +223,7 @@ impl Snapshot {
             if t.tid == t.tgid || p.comm == exited::NAME {
                 p.comm.clone_from(&t.comm);
                 p.container.clone_from(&t.container);
+                p.standing = t.standing;
             }
             p.exited &= t.exited;
             p.absorb(t);

@@ -20,8 +20,8 @@ use super::{
     session::{self, counted, limited, odd},
 };
 use crate::model::{
-    ArrivalEvent, ConflictEvent, FaultEvent, Hist, Segment, Session, Snapshot, Thread, WaitEvent,
-    WindowEvent, session::SCHEMA,
+    ArrivalEvent, ConflictEvent, FaultEvent, Ground, Hist, Segment, Session, Snapshot, Standing,
+    Thread, WaitEvent, WindowEvent, session::SCHEMA,
 };
 
 pub struct Recording {
@@ -551,11 +551,15 @@ fn thread(row: &Row<'_>) -> rusqlite::Result<Thread> {
         tgid: row.get(1)?,
         comm: row.get(2)?,
         container: row.get(3)?,
-        exited: row.get(4)?,
+        standing: Standing {
+            ground: Ground::named(row.get_ref(4)?.as_str()?),
+            oom_score_adj: row.get(5)?,
+        },
+        exited: row.get(6)?,
         ..Thread::default()
     };
     // The order of `thread_columns`.
-    let mut at = 5;
+    let mut at = 7;
     let mut next = || {
         at += 1;
         counted(row.get(at - 1)?)

@@ -64,7 +64,7 @@ CREATE VIEW processes AS SELECT {processes} FROM threads GROUP BY tgid;
         blame = super::blame::DDL,
         threads = thread_columns()
             .iter()
-            .map(|c| format!("{} {} NOT NULL", c.name, c.sql_type()))
+            .map(|c| format!("{} {}", c.name, c.sql_type()))
             .collect::<Vec<_>>()
             .join(", "),
         processes = thread_columns()
@@ -95,8 +95,9 @@ enum Merge {
 impl ThreadColumn {
     fn sql_type(&self) -> &'static str {
         match self.name.as_str() {
-            "comm" | "container" | "fault_log2_us" => "TEXT",
-            _ => "INTEGER",
+            "oom_score_adj" => "INTEGER",
+            "comm" | "container" | "ground" | "fault_log2_us" => "TEXT NOT NULL",
+            _ => "INTEGER NOT NULL",
         }
     }
 
@@ -125,6 +126,8 @@ pub fn thread_columns() -> Vec<ThreadColumn> {
         column("tgid", Merge::Group),
         column("comm", Merge::OfLeader),
         column("container", Merge::OfLeader),
+        column("ground", Merge::OfLeader),
+        column("oom_score_adj", Merge::OfLeader),
         column("exited", Merge::Min),
     ];
     for path in Path::ALL {

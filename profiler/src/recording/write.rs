@@ -20,7 +20,9 @@ use super::{
     schema::{self, decade_lower_ns},
     session,
 };
-use crate::model::{Anatomy, Batch, Hist, LockSide, Session, Snapshot, Thread, session::SCHEMA};
+use crate::model::{
+    Anatomy, Batch, Ground, Hist, LockSide, Session, Snapshot, Thread, session::SCHEMA,
+};
 
 pub struct Writer {
     sql: Connection,
@@ -427,6 +429,13 @@ fn thread_row(thread: &Thread) -> Vec<Value> {
         thread.tgid.into(),
         thread.comm.clone().into(),
         thread.container.clone().into(),
+        thread
+            .standing
+            .ground
+            .map_or("", Ground::name)
+            .to_owned()
+            .into(),
+        thread.standing.oom_score_adj.into(),
         thread.exited.into(),
     ];
     row.extend(thread.by_path.map(count));

@@ -11,7 +11,7 @@ use super::{
     verdict,
 };
 use crate::{
-    model::{Doing, FaultEvent, Hist, Quality, Session, Snapshot, Thread, WaitEvent},
+    model::{self, Doing, FaultEvent, Hist, Quality, Session, Snapshot, Thread, WaitEvent},
     recording::{self, Recording},
 };
 
@@ -33,6 +33,12 @@ pub fn build(
     let mut threads = counts.threads.clone();
     threads.sort_by_key(|t| std::cmp::Reverse((t.faults(), t.waits)));
     threads.truncate(THREADS);
+    let with_role = |mut tasks: Vec<TaskReport>| {
+        tasks
+            .iter_mut()
+            .for_each(|t| t.role = model::role(t.tgid, t.tid, &t.comm));
+        tasks
+    };
     Report {
         schema: session.schema,
         version: session.version.clone(),
@@ -63,7 +69,7 @@ pub fn build(
         vma_size: anatomy::vma_sizes(&counts.anatomy, &knows),
         cross_check: cross_check(counts, session.target == "system"),
         processes: tasks(counts.processes()),
-        threads: tasks(threads),
+        threads: with_role(tasks(threads)),
         threads_total: counts.threads.len() as u64,
         worst_waits: waits.iter().map(|w| wait(session, w)).collect(),
         worst_faults: faults.iter().map(|f| fault(session, f, &knows)).collect(),
@@ -174,7 +180,7 @@ pub(super) fn named<W: Copy, V>(
     Named(words.iter().map(entry).collect())
 }
 
-fn signal(s: &crate::model::Signal) -> (String, SignalReport) {
+fn signal(s: &model::Signal) -> (String, SignalReport) {
     let report = SignalReport {
         quality: s.quality,
         hook: s.hook.clone(),
@@ -192,7 +198,7 @@ fn fault_figures(counts: &Snapshot, knows: &Knows) -> Faults {
     let major = counts.majors_total();
     let unfinished = counts.path(Path::Error).count + counts.path(Path::Interrupted).count;
     let by_kind = |kind: Kind| {
-        let of_path = |f: &crate::model::FaultStats| f.by_kind[kind as usize];
+        let of_path = |f: &model::FaultStats| f.by_kind[kind as usize];
         counts.faults.iter().map(of_path).sum::<u64>()
     };
     let reason = |r| counts.fallbacks[r as usize];
@@ -282,6 +288,9 @@ fn task(t: &Thread, knows: &Knows) -> TaskReport {
         tid: t.tid,
         comm: t.comm.clone(),
         container: (!t.container.is_empty()).then(|| t.container.clone()),
+        ground: t.standing.ground,
+        oom_score_adj: t.standing.oom_score_adj,
+        role: None,
         exited: t.exited,
         faults: t.faults(),
         minor: t.minor,

@@ -25,7 +25,7 @@ pub use lkml::lkml;
 pub use text::{short, text};
 pub use verdict::verdict;
 
-use crate::model::{Host, Quality};
+use crate::model::{Ground, Host, Quality};
 
 /// A JSON object whose keys are words, in the order of their list.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +168,11 @@ pub struct TaskReport {
     pub comm: String,
     /// What the process runs in: a container or a service.
     pub container: Option<String>,
+    /// Of Android, as last seen.
+    pub ground: Option<Ground>,
+    pub oom_score_adj: Option<i32>,
+    /// Of a thread: `main`, `render`.
+    pub role: Option<&'static str>,
     pub exited: bool,
     pub faults: u64,
     pub minor: u64,

@@ -2,12 +2,12 @@
 //! else, so the page and the JSON cannot disagree. Out: a string.
 
 use super::{
-    Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskWaits, WaitReport, anatomy,
-    blame, lkml, stacks,
+    Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskReport, TaskWaits,
+    WaitReport, anatomy, blame, lkml, stacks,
     table::{Cell, FIRST, Table, WIDTH},
     units::{bytes, clean, count, percent, time, wrap},
 };
-use crate::model::Quality;
+use crate::model::{Quality, Standing};
 
 /// Rows of the long lists; JSON and the recording have them all.
 const PROCESSES: usize = 10;
@@ -422,7 +422,7 @@ fn processes(r: &Report) -> Option<String> {
         let path = |name| p.by_path.as_ref().and_then(|b| *b.get(name)?);
         let wait = |w: &Option<TaskWaits>| duration(w.map(|w| w.wait_sum_ns));
         table.rows.push(vec![
-            who(&p.comm, p.tgid).into(),
+            format!("{}{}", who(&p.comm, p.tgid), standing(p)).into(),
             p.faults.into(),
             p.major.into(),
             path("fallback").into(),
@@ -439,6 +439,18 @@ fn processes(r: &Report) -> Option<String> {
         out.push_str(&format!("and {} more\n", r.processes.len() - PROCESSES));
     }
     Some(out)
+}
+
+/// ` fg 0`, ` bg 905`; nothing where Android has nothing to do with it.
+fn standing(p: &TaskReport) -> String {
+    let standing = Standing {
+        oom_score_adj: p.oom_score_adj,
+        ground: p.ground,
+    };
+    match standing.short() {
+        none if none.is_empty() => none,
+        short => format!(" {short}"),
+    }
 }
 
 /// A name in the margin, then text beside it.

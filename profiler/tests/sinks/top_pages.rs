@@ -11,7 +11,7 @@ use crate::{
 };
 use profiler_common::words::Op;
 use vmascope::{
-    model::{Batch, HolderInfo, Segment, SegmentBy, Snapshot},
+    model::{Batch, Ground, HolderInfo, Segment, SegmentBy, Snapshot, Standing},
     recording::{Recording, Writer},
     sinks::top::{Action, App, Limited, Look, State},
 };
@@ -307,6 +307,31 @@ fn what_was_said_is_gone_with_the_next_key() {
     assert!(screen(&app, 80, 24).contains("59.0 s"));
     assert_eq!(char(&mut app, 'x'), Action::Redraw);
     assert!(!screen(&app, 80, 24).contains("59.0 s"));
+}
+
+#[test]
+fn an_app_s_ground_is_a_column_where_there_is_one() {
+    let at = |seconds| {
+        let mut s = busy(seconds);
+        s.threads[0].standing = Standing {
+            oom_score_adj: Some(905),
+            ground: Some(Ground::Background),
+        };
+        s
+    };
+    let first = at(1).threads[0].clone();
+    assert_eq!(first.tid, first.tgid);
+    let mut app = app(session(), PLAIN, &[at(1), at(2)]);
+    char(&mut app, '2');
+    let seen = screen(&app, 100, 24);
+    let row = seen.lines().find(|l| l.contains(&first.comm)).unwrap();
+    assert!(seen.contains("ground") && row.contains("bg 905"), "{seen}");
+    let plain = {
+        let mut app = app_of(session());
+        char(&mut app, '2');
+        screen(&app, 100, 24)
+    };
+    assert!(!plain.contains("ground"), "{plain}");
 }
 
 #[test]

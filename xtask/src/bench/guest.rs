@@ -69,12 +69,20 @@ pub struct Starts {
     pub peer_ns: Option<u64>,
 }
 
+/// Of `record`, beside a storm, the pages of maps included; bytes.
+pub struct Memory {
+    pub rss: u64,
+    pub maps: u64,
+    pub peak: u64,
+}
+
 pub struct Run {
     pub kernel: String,
     pub qemu: String,
     pub peer: Option<String>,
     pub rows: Vec<Row>,
     pub starts: Option<Starts>,
+    pub memory: Option<Memory>,
     /// How often a call of the lock load took mmap_lock for write, as the profiler counted it.
     pub write_locks_per_call: Option<f64>,
 }
@@ -89,13 +97,13 @@ impl Run {
 ///
 /// `whole`: with what only the page shows.
 pub fn run(
+    arch: Arch,
     program: &Path,
     load: &Path,
     peer: Option<&Peer>,
     cases: &[Case],
     whole: bool,
 ) -> Result<Run> {
-    let arch = Arch::HOST;
     let tools = Tools::ensure(&[arch])?;
     let newest = MATRIX.last().copied().unwrap_or_default();
     let kernel = Kernel::ensure(&Apt::new(&paths::cache()?)?, newest, arch, Flavour::Cloud)?;
@@ -174,6 +182,7 @@ pub fn run(
         } else {
             None
         },
+        memory: if whole { Some(memory(&out.0)?) } else { None },
         write_locks_per_call: if whole {
             write_locks_per_call(&out.0, &runs)?
         } else {
@@ -217,6 +226,10 @@ fn steps(cases: &[&Case], whole: bool, peer: bool) -> Vec<Step> {
         steps.push(step(&after, load_command(case.load, ROUNDS)));
     }
     if whole {
+        let storm = "time -v vmascope record --all -o /tmp/memory.db -- vmascope demo storm --threads 2 --duration 3s";
+        steps.push(step("memory", words(&["sh", "-c", storm])));
+        let report = ["vmascope", "report", "--format", "json", "/tmp/memory.db"];
+        steps.push(step("memory-report", words(&report)));
         // The first of all programs makes the kernel read its own BTF; the second start counts.
         for name in ["warm-ours", "start-ours"] {
             let ours = "vmascope record --all -o /tmp/start.db -- load now";
@@ -425,6 +438,27 @@ fn starts(out: &Path, peer: bool) -> Result<Starts> {
         } else {
             None
         },
+    })
+}
+
+/// What it says of itself, and what the kernel says when it has ended.
+fn memory(out: &Path) -> Result<Memory> {
+    let report: Value = serde_json::from_str(&read(out, "memory-report")?)?;
+    let of = |what: &str| {
+        let bytes = report.pointer(&format!("/cost/{what}"));
+        bytes
+            .and_then(Value::as_u64)
+            .with_context(|| format!("no {what} in the report"))
+    };
+    let said = fs::read_to_string(out.join("memory.stderr"))?;
+    let peak = said.lines().find_map(|line| {
+        let (_, kib) = line.split_once("Maximum resident set size (kbytes): ")?;
+        kib.trim().parse::<u64>().ok()
+    });
+    Ok(Memory {
+        rss: of("rss_bytes")?,
+        maps: of("map_bytes")?,
+        peak: peak.context("time told no peak of memory")? * 1024,
     })
 }
 

@@ -15,6 +15,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
+use page::Phone;
+
 use crate::arch::Arch;
 use crate::lab::vm;
 use crate::{build, paths, system};
@@ -42,6 +44,9 @@ struct Probes {
     /// Without bpftrace beside it, which takes minutes and 200 MB.
     #[arg(long)]
     no_peer: bool,
+    /// Only the arm64 guest; prints it and writes no page.
+    #[arg(long, conflicts_with_all = ["quick", "start"])]
+    phone: bool,
     /// Measure the programs in dist as they are.
     #[arg(long)]
     no_build: bool,
@@ -49,6 +54,10 @@ struct Probes {
 
 pub fn run(args: &Args) -> Result<ExitCode> {
     let What::Probes(args) = &args.what;
+    if args.phone {
+        print!("{}", page::phone(&phone(args.no_build)?));
+        return Ok(ExitCode::SUCCESS);
+    }
     let program = if args.no_build {
         vm::built(Arch::HOST).context("dist holds no vmascope: leave out --no-build")?
     } else {
@@ -60,7 +69,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let load = build::load(Arch::HOST)?;
     if args.quick {
         let cases = cases::quick();
-        let run = guest::run(&program, &load, None, &cases, false)?;
+        let run = guest::run(Arch::HOST, &program, &load, None, &cases, false)?;
         print!("{}", page::faults(&run, &cases));
         return Ok(ExitCode::SUCCESS);
     }
@@ -70,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         peer::bpftrace(Arch::HOST).map_err(|error| format!("{error:#}"))
     };
     if args.start {
-        let run = guest::run(&program, &load, peer.as_ref().ok(), &[], true)?;
+        let run = guest::run(Arch::HOST, &program, &load, peer.as_ref().ok(), &[], true)?;
         let starts = run.starts.context("the guest told no start")?;
         println!("{}: {}", run.kernel, page::start(&starts).0);
         return Ok(ExitCode::SUCCESS);
@@ -83,11 +92,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     // Other work on the machine would spoil these; in the guest instructions are counted.
     let native = native::run(&program, &load)?;
     let cases = cases::all();
-    let run = guest::run(&program, &load, peer.as_ref().ok(), &cases, true)?;
+    let run = guest::run(
+        Arch::HOST,
+        &program,
+        &load,
+        peer.as_ref().ok(),
+        &cases,
+        true,
+    )?;
+    let phone = phone(args.no_build)?;
     let figures = page::Figures {
         native,
         run,
         cases,
+        phone,
         sizes,
         no_peer: peer.err(),
     };
@@ -97,6 +115,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     print!("{text}");
     println!("\nwritten: {}", path.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The same in a guest of the architecture that phones have.
+fn phone(no_build: bool) -> Result<Phone> {
+    let arch = Arch::Aarch64;
+    let program = match no_build {
+        true => vm::built(arch).context("dist holds no vmascope of arm64: leave out --no-build")?,
+        false => build::vmascope(arch, true)?,
+    };
+    let cases = cases::phone();
+    let run = guest::run(arch, &program, &build::load(arch)?, None, &cases, true)?;
+    Ok(Phone { run, cases })
 }
 
 /// A temporary folder, removed when dropped.

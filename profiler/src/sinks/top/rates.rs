@@ -7,7 +7,7 @@ use std::{
 
 use profiler_common::words::{Mode, Path};
 
-use crate::model::{Hist, Process, Snapshot, exited};
+use crate::model::{Hist, Process, Snapshot, Standing, exited};
 
 /// Points kept for the trends: as wide as terminals get.
 const HISTORY: usize = 240;
@@ -36,6 +36,7 @@ pub struct LockRate {
 pub struct ProcessRate {
     pub tgid: u32,
     pub comm: String,
+    pub standing: Standing,
     pub faults_per_s: f64,
     pub major_per_s: f64,
     /// Faults that ended under `mmap_lock`.
@@ -152,6 +153,7 @@ impl Rates {
             ProcessRate {
                 tgid: p.tgid,
                 comm: p.comm.clone(),
+                standing: p.standing,
                 faults_per_s: per(p.faults(), then.faults(), s),
                 major_per_s: per(p.major, then.major, s),
                 mmap_lock_per_s: per(under_mmap_lock(p), under_mmap_lock(then), s),

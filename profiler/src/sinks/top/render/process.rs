@@ -62,6 +62,11 @@ fn head(app: &App, tgid: u32, p: &Process, threads: &[&Thread], width: usize) ->
     if p.exited {
         text.push_str(", exited");
     }
+    let main = threads.iter().find(|t| t.tid == tgid);
+    let ground = main.map_or(String::new(), |t| t.standing.short());
+    if !ground.is_empty() {
+        text.push_str(&format!(", {ground}"));
+    }
     let n = threads.len() as u64;
     text.push_str(&format!(", {n} thread{}", plural(n)));
     if living < threads.len() && !p.exited {
@@ -224,8 +229,10 @@ fn list(app: &App, mut threads: Vec<&Thread>, width: usize) -> Vec<Line<'static>
         };
         let waited = |m: Mode| known("mmap_lock_wait", time(t.wait_sum_ns[m as usize]));
         let gone = if t.exited { " x" } else { "" };
+        // The thread that draws says so by its name.
+        let main = if t.tid == t.tgid { "*" } else { " " };
         Row {
-            name: format!("{:>7} {}{gone}", t.tid, clean(&t.comm)),
+            name: format!("{main}{:>6} {}{gone}", t.tid, clean(&t.comm)),
             cells: vec![
                 (short(t.faults()), Style::new()),
                 (short(t.major), Style::new()),

@@ -156,6 +156,7 @@ pub fn processes(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
                 }),
                 wait(Mode::Read),
                 wait(Mode::Write),
+                plain(p.standing.short()),
             ],
             trend: None,
         }
@@ -171,13 +172,17 @@ pub fn processes(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
         let spare = if app.sort == sort { 0 } else { spare };
         column(&format!("{text}{mark}"), width, spare)
     };
-    let columns = [
+    let mut columns = vec![
         head(Sort::Faults, "faults/s", 9, 0),
         head(Sort::Major, "major/s", 8, 3),
         head(Sort::MmapLock, "mmap_lock/s", 12, 4),
         head(Sort::ReadWait, "read wait", 10, 2),
         head(Sort::WriteWait, "write wait", 11, 1),
     ];
+    // Only Android has something to say there.
+    if shown.iter().any(|p| p.standing.ground.is_some()) {
+        columns.push(column("ground", 7, 5));
+    }
     let mut lines = table(app.look, "    PID PROCESS", PROCESS, &columns, &rows, width);
     if rows.is_empty() {
         let why = match app.state() {
