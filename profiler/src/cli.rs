@@ -157,6 +157,9 @@ pub struct Record {
     /// said, also by the command, goes to FILE.log
     #[arg(long)]
     pub detach: bool,
+    /// Launch this Android app, with --mmap-lock all, and record until it is idle [at most 30s, or -d]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["whose", "command", "csv", "ring", "max_size", "max_age"])]
+    pub app_start: Option<String>,
     /// The whole system, even with a command
     #[arg(short, long)]
     pub all: bool,
@@ -308,6 +311,8 @@ pub enum ReportFormat {
     Lkml,
     /// A page for a browser, all in one file
     Html,
+    /// How often mmap_lock was taken and waited for, in decades: of an app's start
+    AppStart,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

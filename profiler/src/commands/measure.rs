@@ -28,6 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub trait Keep {
     fn events(&mut self, batch: Batch) -> Result<()>;
     fn interval(&mut self, snapshot: &Snapshot) -> Result<()>;
+    /// Asked after each interval: nothing more is wanted.
+    fn has_enough(&self) -> bool {
+        false
+    }
     /// SIGUSR1 has come.
     fn called(&mut self) {}
 }
@@ -79,7 +83,12 @@ pub async fn until_the_end(
     let mut status = None;
     loop {
         tokio::select! {
-            _ = polls.tick() => keep.interval(&live.snapshot()?)?,
+            _ = polls.tick() => {
+                keep.interval(&live.snapshot()?)?;
+                if keep.has_enough() {
+                    break;
+                }
+            }
             _ = drains.tick() => live.events().into_iter().try_for_each(|b| keep.events(b))?,
             () = call.notified() => live.events().into_iter().try_for_each(|b| keep.events(b))?,
             ended = ended(&mut child) => {

@@ -1,5 +1,6 @@
 //! One file per sub-command: from parsed arguments to an exit code.
 
+mod app_start;
 mod asked;
 mod detach;
 mod diff;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    asked,
+    app_start, asked,
     detach::{self, Caller, Detached},
     keep::{self, ReaderGone, Written},
     measure::measure,
@@ -39,6 +39,9 @@ pub fn run(args: &Record) -> Result<ExitCode> {
     } else {
         None
     };
+    if let Some(package) = &args.app_start {
+        return app_start::run(args, package, caller);
+    }
     if args.command.is_empty() {
         return record(args, None, caller);
     }

@@ -26,6 +26,7 @@ pub fn run(args: &Report) -> Result<ExitCode> {
         ReportFormat::Text => report::text(&report()?),
         ReportFormat::Json => report::json(&report()?)?,
         ReportFormat::Lkml => report::lkml(&report()?),
+        ReportFormat::AppStart => report::app_start(&report()?),
         ReportFormat::Html => sinks::html::page(&recording)?,
     })?;
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod facts;
 pub mod host;
+pub mod launch;
 pub mod prog_info;
 pub mod syscalls;
 

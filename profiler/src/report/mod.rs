@@ -2,6 +2,7 @@
 //! `None` is a figure this kernel or this mode cannot give, and becomes `null`: never a zero.
 
 mod anatomy;
+mod app_start;
 mod blame;
 mod build;
 mod json;
@@ -16,6 +17,7 @@ pub mod what_if;
 
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
+pub use app_start::app_start;
 pub use blame::Analysis;
 pub(crate) use blame::blocked_by;
 pub(crate) use build::Knows;

@@ -3,6 +3,7 @@
 
 mod flight;
 mod rotate;
+mod start;
 mod stream;
 mod trigger;
 
@@ -15,6 +16,7 @@ use anyhow::{Context as _, Result};
 
 pub use flight::Flight;
 pub use rotate::Rotating;
+pub use start::UntilIdle;
 pub use stream::{ReaderGone, Stream};
 pub use trigger::Trigger;
 

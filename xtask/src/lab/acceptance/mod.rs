@@ -5,6 +5,7 @@
 
 mod anatomy;
 pub mod android;
+mod app_start;
 mod conflict;
 mod doctor;
 mod exit_codes;
@@ -67,6 +68,7 @@ pub const ALL: &[Test] = &[
     reader::READER,
     stacks::STACKS,
     serve::SERVE,
+    app_start::APP_START,
     mishaps::HOTPLUG,
     mishaps::SIGSTOP,
     mishaps::DIES,
