@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use guest::plan::Step;
 
 use super::acceptance::android::{self, ANDROID};
+use super::acceptance::top::{self, TOP};
 use super::acceptance::{self, Test};
 use super::evidence::Evidence;
 use super::kernels::{Flavour, Kernel};
@@ -73,7 +74,7 @@ impl Guests {
 }
 
 /// Commands of vmascope that load probes.
-const LOADING: [&str; 4] = ["record", "report", "doctor", "serve"];
+const LOADING: [&str; 5] = ["record", "report", "doctor", "serve", "top"];
 
 /// Has a step's recorders use these hooks, unless it says itself which.
 fn force(step: &mut Step, hooks: &str) {
@@ -136,11 +137,15 @@ impl Matrix {
             series, flavour, ..
         } = guests;
         let phone = guests.hooks.is_none() && android::fits(series, flavour, arch);
+        let named = !self.only_tests.is_empty();
+        let screens =
+            named || (guests.hooks.is_none() && top::fits(series, flavour, arch, self.full));
         let tests: Vec<_> = self
             .tests()
-            .filter(|test| match test.name == ANDROID.name {
-                true => phone,
-                false => !phone_only,
+            .filter(|test| match test.name {
+                name if name == ANDROID.name => phone,
+                name if name == TOP.name => screens && !phone_only,
+                _ => !phone_only,
             })
             .collect();
         let mut cell = Cell {
@@ -227,6 +232,9 @@ impl Matrix {
         if kernel.vma_lock() != "none" && tests.iter().any(|test| test.bpftrace) {
             files.extend(peer::bpftrace(arch)?.files);
             mem_mib = peer::MEM_MIB;
+        }
+        if tests.iter().any(|test| test.name == TOP.name) {
+            files.extend(top::tmux(arch)?);
         }
         let outside = match tests.iter().any(|test| test.name == ANDROID.name) {
             true => Some(self.outside(arch, out)?),

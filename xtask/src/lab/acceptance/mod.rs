@@ -22,6 +22,7 @@ mod stacks;
 mod storm;
 mod stress;
 mod swap;
+pub mod top;
 mod touch;
 mod userfault;
 mod walk;
@@ -72,6 +73,7 @@ pub const ALL: &[Test] = &[
     mishaps::HOTPLUG,
     mishaps::SIGSTOP,
     mishaps::DIES,
+    top::TOP,
     stress::STRESS,
     stress::STRESS_MINUTE,
     // Last: its adbd runs to the end.
