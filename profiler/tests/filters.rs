@@ -181,6 +181,26 @@ fn a_user() {
     fs::remove_file(&program).unwrap();
 }
 
+/// Its numbers would choose processes outside.
+#[test]
+fn numbers_of_a_pid_namespace_are_refused() {
+    let record = format!("exec {PROGRAM} record -d 1s -o /dev/null");
+    for script in [
+        format!("sleep 9 & {record} -p $!"),
+        format!("{record} -- true"),
+    ] {
+        let mut namespace = Command::new("unshare");
+        namespace.args(["--pid", "--fork", "--mount-proc", "sh", "-c", &script]);
+        let ended = namespace.output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(2), "{script}: {said}");
+        assert!(
+            said.contains("pid namespace") && said.trim().lines().count() == 1,
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn what_is_not_there_is_told() {
     for (args, word) in [

@@ -18,7 +18,7 @@ use profiler_common::{
 
 use super::{dead::Dead, slots::Slots, text};
 use crate::{
-    kernel::{android, cgroup, host, prog_info},
+    kernel::{android, cgroup, host, pids, prog_info},
     model::{Anatomy, Components, Snapshot, Standing, Thread},
 };
 
@@ -260,20 +260,26 @@ impl Maps {
             *tgids.entry(*tgid).or_default() |= !thread.exited;
         }
         self.leaders.retain(|tgid, _| tgids.contains_key(tgid));
-        self.look_again();
+        if pids::are_the_kernels() {
+            self.look_again();
+        }
         for (tgid, lives) in tgids {
             let seen = living.contains_key(&(tgid, tgid));
-            let leader = self.leaders.entry(tgid).or_insert_with(|| Leader {
-                comm: (lives && !seen).then(|| host::comm(tgid)).flatten(),
-                container: lives
-                    .then(|| cgroup::of_process(tgid))
-                    .flatten()
-                    .unwrap_or_default(),
-                standing: if lives {
-                    android::standing(tgid)
-                } else {
-                    Standing::default()
-                },
+            let leader = self.leaders.entry(tgid).or_insert_with(|| {
+                // In a pid namespace that number is another's.
+                let known = lives && pids::are_the_kernels();
+                Leader {
+                    comm: (known && !seen).then(|| host::comm(tgid)).flatten(),
+                    container: known
+                        .then(|| cgroup::of_process(tgid))
+                        .flatten()
+                        .unwrap_or_default(),
+                    standing: if known {
+                        android::standing(tgid)
+                    } else {
+                        Standing::default()
+                    },
+                }
             });
             if !seen && let Some(comm) = &leader.comm {
                 let thread = Thread {

@@ -11,6 +11,7 @@ use crate::{
     kernel::{
         android,
         cgroup::{self, Cgroup},
+        pids,
     },
     loader::{Request, Targets},
     session::Asked,
@@ -40,6 +41,9 @@ pub fn probing(args: &Probing) -> Result<Asked> {
 fn targets(args: &Probing) -> Result<(Targets, String)> {
     let list = |what: &str, names: Vec<String>| format!("{what} {}", names.join(","));
     if !args.pid.is_empty() {
+        if let Some(why) = pids::refusal("-p") {
+            return Err(Usage(why).into());
+        }
         for pid in &args.pid {
             check_process(*pid)?;
         }

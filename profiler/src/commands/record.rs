@@ -18,6 +18,7 @@ use crate::{
     child::{self, Held},
     cli::Record,
     error::{Usage, WithCommand},
+    kernel::pids,
     recording::Recording,
     report, session, user,
 };
@@ -46,6 +47,11 @@ pub fn run(args: &Record) -> Result<ExitCode> {
         return record(args, None, caller);
     }
     let run = || {
+        if !args.all
+            && let Some(why) = pids::refusal("a command")
+        {
+            return Err(Usage(format!("{why}, or use --all")).into());
+        }
         let user = match &args.user {
             Some(name) => Some(user::named(name).map_err(Usage)?),
             None => user::caller(),

@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod facts;
 pub mod host;
 pub mod launch;
+pub mod pids;
 pub mod prog_info;
 pub mod syscalls;
 
