@@ -181,6 +181,32 @@ fn a_user() {
     fs::remove_file(&program).unwrap();
 }
 
+#[test]
+fn a_process_is_told_with_its_number_in_its_pid_namespace() {
+    let _one = alone();
+    let path = std::env::temp_dir().join(format!("vmascope-ns-{}.db", std::process::id()));
+    let ended = Command::new(PROGRAM)
+        .args(["record", "-i", "100ms", "-o"])
+        .arg(&path)
+        .args(["--", "unshare", "--pid", "--fork", PROGRAM])
+        .args(["demo", "storm", "--threads", "1", "--duration", "1s"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{said}");
+    let truth: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(truth["pid"], 1);
+    let counts = Recording::open(&path).unwrap().snapshot().unwrap();
+    fs::remove_file(&path).unwrap();
+    let named = |comm: &str| {
+        let mut all = counts.processes().into_iter();
+        all.find(|p| p.comm == comm).unwrap()
+    };
+    let (inside, outside) = (named("vmascope"), named("unshare"));
+    assert_eq!((inside.ns_pid, outside.ns_pid), (Some(1), None));
+    assert_ne!(inside.tgid, 1);
+}
+
 /// Its numbers would choose processes outside.
 #[test]
 fn numbers_of_a_pid_namespace_are_refused() {

@@ -31,6 +31,7 @@ struct Leader {
     comm: Option<String>,
     container: String,
     standing: Standing,
+    ns_pid: Option<u32>,
 }
 
 pub struct Maps {
@@ -252,8 +253,8 @@ impl Maps {
     }
 
     /// A process is named after its main thread. One that has done nothing since arming is looked
-    /// up once, in /proc/PID/comm, and what it runs in, in /proc/PID/cgroup: neither takes a lock of
-    /// the process's address space.
+    /// up once, in /proc/PID/comm, what it runs in, in /proc/PID/cgroup, and its number there, in
+    /// /proc/PID/status: none of them takes a lock of the process's address space.
     fn leaders(&mut self, living: &mut BTreeMap<(u32, u32), Thread>) {
         let mut tgids: BTreeMap<u32, bool> = BTreeMap::new();
         for ((tgid, _), thread) in living.iter() {
@@ -279,6 +280,7 @@ impl Maps {
                     } else {
                         Standing::default()
                     },
+                    ns_pid: known.then(|| pids::in_namespace(tgid)).flatten(),
                 }
             });
             if !seen && let Some(comm) = &leader.comm {
@@ -293,6 +295,7 @@ impl Maps {
             if let Some(thread) = living.get_mut(&(tgid, tgid)) {
                 thread.container.clone_from(&leader.container);
                 thread.standing = leader.standing;
+                thread.ns_pid = leader.ns_pid;
             }
         }
     }
@@ -390,6 +393,7 @@ fn from_raw(t: &thread::Thread) -> Thread {
         comm: text(&t.comm),
         container: String::new(),
         standing: Standing::default(),
+        ns_pid: None,
         exited: t.exited != 0,
         by_path,
         minor: own(t.minor, t.first_minor),

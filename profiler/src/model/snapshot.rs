@@ -75,6 +75,8 @@ pub struct Thread {
     pub container: String,
     /// Of main threads only.
     pub standing: Standing,
+    /// Its process's number inside of its pid namespace, where that is another; of main threads only.
+    pub ns_pid: Option<u32>,
     pub exited: bool,
     pub by_path: [u64; Path::COUNT],
     /// The kernel's own counts, as in `getrusage`.
@@ -224,6 +226,7 @@ impl Snapshot {
                 p.comm.clone_from(&t.comm);
                 p.container.clone_from(&t.container);
                 p.standing = t.standing;
+                p.ns_pid = t.ns_pid;
             }
             p.exited &= t.exited;
             p.absorb(t);

@@ -6,7 +6,8 @@ pub const WAIT: &str = "mmap_lock_wait";
 
 pub const VIEWS: &str = "
 CREATE TEMP VIEW locks AS SELECT * FROM main.mmap_lock;
-CREATE TEMP VIEW threads AS SELECT *, '' AS container, '' AS ground, NULL AS oom_score_adj, 0 AS vma_write_waits, 0 AS vma_write_wait_sum_ns,
+CREATE TEMP VIEW threads AS SELECT *, '' AS container, '' AS ground, NULL AS oom_score_adj, NULL AS ns_pid,
+  0 AS vma_write_waits, 0 AS vma_write_wait_sum_ns,
   0 AS vma_write_wait_max_ns FROM main.threads;
 CREATE TEMP VIEW waits AS SELECT id, start_ns, end_ns, wait_ns, cpu, tid, tgid, comm, prio, policy,
   mm, mm_tgid, 'mmap_lock' AS lock, mode, op, acquired,

@@ -555,11 +555,12 @@ fn thread(row: &Row<'_>) -> rusqlite::Result<Thread> {
             ground: Ground::named(row.get_ref(4)?.as_str()?),
             oom_score_adj: row.get(5)?,
         },
-        exited: row.get(6)?,
+        ns_pid: row.get(6)?,
+        exited: row.get(7)?,
         ..Thread::default()
     };
     // The order of `thread_columns`.
-    let mut at = 7;
+    let mut at = 8;
     let mut next = || {
         at += 1;
         counted(row.get(at - 1)?)

@@ -95,7 +95,7 @@ enum Merge {
 impl ThreadColumn {
     fn sql_type(&self) -> &'static str {
         match self.name.as_str() {
-            "oom_score_adj" => "INTEGER",
+            "oom_score_adj" | "ns_pid" => "INTEGER",
             "comm" | "container" | "ground" | "fault_log2_us" => "TEXT NOT NULL",
             _ => "INTEGER NOT NULL",
         }
@@ -128,6 +128,7 @@ pub fn thread_columns() -> Vec<ThreadColumn> {
         column("container", Merge::OfLeader),
         column("ground", Merge::OfLeader),
         column("oom_score_adj", Merge::OfLeader),
+        column("ns_pid", Merge::OfLeader),
         column("exited", Merge::Min),
     ];
     for path in Path::ALL {

@@ -436,6 +436,7 @@ fn thread_row(thread: &Thread) -> Vec<Value> {
             .to_owned()
             .into(),
         thread.standing.oom_score_adj.into(),
+        thread.ns_pid.into(),
         thread.exited.into(),
     ];
     row.extend(thread.by_path.map(count));

@@ -291,6 +291,7 @@ fn task(t: &Thread, knows: &Knows) -> TaskReport {
         ground: t.standing.ground,
         oom_score_adj: t.standing.oom_score_adj,
         role: None,
+        ns_pid: t.ns_pid,
         exited: t.exited,
         faults: t.faults(),
         minor: t.minor,

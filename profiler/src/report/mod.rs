@@ -175,6 +175,8 @@ pub struct TaskReport {
     pub oom_score_adj: Option<i32>,
     /// Of a thread: `main`, `render`.
     pub role: Option<&'static str>,
+    /// The process's number in there.
+    pub ns_pid: Option<u32>,
     pub exited: bool,
     pub faults: u64,
     pub minor: u64,

@@ -5,7 +5,7 @@ use super::{
     Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskReport, TaskWaits,
     WaitReport, anatomy, blame, lkml, stacks,
     table::{Cell, FIRST, Table, WIDTH},
-    units::{bytes, clean, count, percent, time, wrap},
+    units::{bytes, clean, count, percent, time, within, wrap},
 };
 use crate::model::{Quality, Standing};
 
@@ -437,6 +437,15 @@ fn processes(r: &Report) -> Option<String> {
     let mut out = table.render();
     if r.processes.len() > PROCESSES {
         out.push_str(&format!("and {} more\n", r.processes.len() - PROCESSES));
+    }
+    let elsewhere = r.processes.iter().take(PROCESSES).filter_map(|p| {
+        let place = within(p.ns_pid?, p.container.as_deref().unwrap_or_default());
+        Some(format!("{} is {place}", who(&p.comm, p.tgid)))
+    });
+    let elsewhere: Vec<_> = elsewhere.collect();
+    if !elsewhere.is_empty() {
+        let text = format!("In pid namespaces: {}.", elsewhere.join(", "));
+        out.push_str(&format!("{}\n", wrap(&text, WIDTH, "  ")));
     }
     Some(out)
 }

@@ -72,6 +72,16 @@ pub fn bytes(n: u64) -> String {
     si(n as f64, UNITS)
 }
 
+/// A process's number in its pid namespace: `12 in web-1`.
+pub fn within(ns_pid: u32, container: &str) -> String {
+    let place = if container.is_empty() {
+        "its pid namespace".into()
+    } else {
+        clean(container)
+    };
+    format!("{ns_pid} in {place}")
+}
+
 /// Rates: `0`, `0.4`, `12.3`, then whole numbers.
 pub fn rate(per_second: f64) -> String {
     if per_second <= 0.0 {

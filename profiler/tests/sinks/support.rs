@@ -244,6 +244,8 @@ fn threads(seconds: u64) -> Vec<Thread> {
             tgid,
             comm: comm.into(),
             exited: tid == 812,
+            container: if tid == 1234 { "3f1d0d6a5c9b" } else { "" }.into(),
+            ns_pid: (tid == 1234).then_some(12),
             ..Thread::default()
         };
         let writer = tid == 1234;

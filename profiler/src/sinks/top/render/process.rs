@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     model::{Process, Thread},
-    report::units::{bytes, clean, count, percent, short, time},
+    report::units::{bytes, clean, count, percent, short, time, within},
     sinks::top::{
         app::App,
         digest::{Digest, Sum},
@@ -37,6 +37,8 @@ pub fn draw(app: &App, tgid: u32, width: usize) -> Vec<Line<'static>> {
     };
     let mut all = Process {
         comm: main.comm.clone(),
+        container: main.container.clone(),
+        ns_pid: main.ns_pid,
         exited: true,
         ..Process::default()
     };
@@ -44,7 +46,7 @@ pub fn draw(app: &App, tgid: u32, width: usize) -> Vec<Line<'static>> {
         all.absorb(t);
         all.exited &= t.exited;
     }
-    let mut lines = vec![head(app, tgid, &all, &threads, width)];
+    let mut lines = head(app, tgid, &all, &threads, width);
     lines.extend(now(app, tgid, width));
     lines.push(Line::default());
     lines.extend(faults(app, &all, width));
@@ -56,9 +58,17 @@ pub fn draw(app: &App, tgid: u32, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-fn head(app: &App, tgid: u32, p: &Process, threads: &[&Thread], width: usize) -> Line<'static> {
+fn head(
+    app: &App,
+    tgid: u32,
+    p: &Process,
+    threads: &[&Thread],
+    width: usize,
+) -> Vec<Line<'static>> {
     let living = threads.iter().filter(|t| !t.exited).count();
-    let mut text = format!("{} ({tgid})", clean(&p.comm));
+    let inside = p.ns_pid.map(|n| format!(", {}", within(n, &p.container)));
+    let inside = inside.unwrap_or_default();
+    let mut text = format!("{} ({tgid}{inside})", clean(&p.comm));
     if p.exited {
         text.push_str(", exited");
     }
@@ -76,7 +86,8 @@ fn head(app: &App, tgid: u32, p: &Process, threads: &[&Thread], width: usize) ->
         let size = bytes(p.total_vm.saturating_mul(app.session.host.page_size));
         text.push_str(&format!(", {} VMAs, {size}", count(p.map_count)));
     }
-    Line::styled(part(&text, width), app.look.head())
+    let lines = super::text(&text, width).into_iter();
+    lines.map(|line| line.style(app.look.head())).collect()
 }
 
 /// Of the last interval: a recording tells of processes only at its end.
