@@ -166,7 +166,7 @@ fn each(evidence: &Evidence<'_>, cases: &[Case]) -> Result<Outcome> {
 
 /// How many writers came while the fault waited, by their own clocks: those that were through before
 /// storage answered did, those that began after the fault's end did not.
-fn came(truth: &Value) -> Result<RangeInclusive<u64>> {
+pub fn came(truth: &Value) -> Result<RangeInclusive<u64>> {
     let (answered, end) = (
         number(truth, "/io/answered_ns")?,
         number(truth, "/fault/end_ns")?,

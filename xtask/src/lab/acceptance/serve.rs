@@ -8,6 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
 
 use super::Test;
+use super::conflict::came;
+use super::queue::near;
 use crate::lab::evidence::{Evidence, number};
 use crate::prometheus::{self, Prometheus};
 use crate::step::Outcome;
@@ -35,6 +37,7 @@ wget -qO /out/serve/before $at/metrics
 (n=100; while sleep 1; do n=$((n + 1)); wget -qO /out/serve/page.$n $at/metrics; done) & pages=$!
 vmascope demo storm --threads 3 --duration 3s
 if ! vmascope demo conflict --writers 2 --others 2; then echo no conflict >&2; fi
+vmascope demo inversion --delay 300ms >&2 || echo no inversion >&2
 sleep 13
 kill $pages
 wget -qO /out/serve/after $at/metrics
@@ -109,6 +112,11 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         } else {
             ensure!(policies > 4, "no what-if");
             ensure!(met >= 2.0, "{met} conflicts of two writers");
+            let grown = |name: &str| sum(&after, name) - sum(&before, name);
+            what_if(evidence, grown)?;
+            for name in ["vmascope_inversions_total", "vmascope_chains_total"] {
+                ensure!(grown(name) > 0.0, "{name} has not grown by an inversion");
+            }
         }
     } else {
         ensure!(
@@ -124,6 +132,23 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         "it kept capabilities: {effective}"
     );
     dashboards(evidence)
+}
+
+/// What holding the lock would have cost the writers of `demo conflict`, if all of them came while its
+/// fault waited: those who came late are not charged as constructed.
+fn what_if(evidence: &Evidence<'_>, grown: impl Fn(&str) -> f64) -> Result<()> {
+    let truth = evidence.truth("serve.run", "conflict")?;
+    let came = came(&truth)?;
+    ensure!(*came.end() > 0, "no writer came in time");
+    if came.start() != came.end() {
+        return Ok(());
+    }
+    for what in ["lost", "amplified"] {
+        let name = format!("vmascope_what_if_{what}_seconds_total{{policy=\"hold_across_io\"}}");
+        let constructed = number(&truth, &format!("/hold_across_io/{what}_ns"))?;
+        near(&name, (grown(&name) * 1e9) as u64, constructed)?;
+    }
+    Ok(())
 }
 
 /// Every query of every dashboard and rule, on what this kernel gives.
