@@ -10,7 +10,10 @@ use std::{
     net::TcpStream,
     path::Path,
     process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -41,9 +44,14 @@ struct Daemon {
 
 impl Daemon {
     fn start(listen: &str) -> Self {
+        Self::start_with(listen, &[])
+    }
+
+    fn start_with(listen: &str, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_vmascope"))
             .args(["serve", "-i", "250ms", "--listen", listen, "-p"])
             .arg(std::process::id().to_string())
+            .args(more)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -119,6 +127,14 @@ impl Daemon {
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
         begin.elapsed()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
@@ -259,6 +275,79 @@ fn a_storm_of_scrapes_neither_leaks_nor_stops_it() {
     }
     assert!(daemon.get("/nothing", "*/*").0.contains("404"));
     daemon.end();
+}
+
+/// For ten seconds each way, in turns: what a fault costs in the programs, and what the daemon holds.
+#[test]
+#[ignore = "takes half a minute of a calm machine"]
+fn a_storm_of_scrapes_slows_no_probe() {
+    const TURNS: usize = 5;
+    const SLOWER: f64 = 1.15;
+    let _alone = alone();
+    let daemon = Daemon::start_with("127.0.0.1:0", &["--bpf-stats"]);
+    let stop = AtomicBool::new(false);
+    let scraping = AtomicBool::new(false);
+    let scrapes = AtomicU64::new(0);
+    let (mut calm, mut stormy, mut rss) = (Vec::new(), Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                // Less would come from memory that the allocator has kept.
+                fault(20_000);
+            }
+        });
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    if scraping.load(Relaxed) {
+                        daemon.get("/metrics", NATIVE);
+                        scrapes.fetch_add(1, Relaxed);
+                    } else {
+                        sleep(Duration::from_millis(5));
+                    }
+                }
+            });
+        }
+        for turn in 0..2 * TURNS {
+            scraping.store(turn % 2 == 1, Relaxed);
+            sleep(SETTLED);
+            let before = daemon.scrape();
+            sleep(Duration::from_secs(2));
+            let after = daemon.scrape();
+            let grown = |name| sum(&after, name) - sum(&before, name);
+            let cost = grown("vmascope_bpf_run_seconds_total") / grown("vmascope_faults_total");
+            let of = if turn % 2 == 1 {
+                &mut stormy
+            } else {
+                &mut calm
+            };
+            of.push(cost * 1e9);
+            rss.push(daemon.rss_kb());
+        }
+        stop.store(true, Relaxed);
+    });
+    let n = scrapes.load(Relaxed);
+    println!("ns a fault: {calm:.0?} without, {stormy:.0?} with {n} scrapes; {rss:?} kB");
+    assert!(n > 1_000, "{n} scrapes are no storm");
+    let (calm, stormy) = (median(calm), median(stormy));
+    assert!(
+        stormy < calm * SLOWER,
+        "{calm:.0} ns a fault, then {stormy:.0}"
+    );
+    let (first, last) = (rss[1], *rss.last().unwrap());
+    assert!(
+        last < first + first / 10 + 1_024,
+        "{first} kB, then {last} kB"
+    );
+    let end = daemon.scrape();
+    let lost = end.iter().find(|(name, _)| name.contains("ring_full"));
+    assert_eq!(lost.map(|(_, n)| *n), Some(0.0));
+    daemon.end();
+}
+
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
 }
 
 #[test]
