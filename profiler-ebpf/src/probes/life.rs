@@ -1,5 +1,6 @@
 //! `life`: processes come, change and go. In: the sched_process tracepoints and task_rename. Out:
-//! targets follow their parents and are forgotten, names and address spaces stay true, a dead thread's entry is given up.
+//! targets follow their parents and are forgotten, names and address spaces stay true, a dead thread's
+//! entry is given up.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_common::{fault, thread::phase};
