@@ -210,7 +210,8 @@ fn a_process_is_told_with_its_number_in_its_pid_namespace() {
 /// Its numbers would choose processes outside.
 #[test]
 fn numbers_of_a_pid_namespace_are_refused() {
-    let record = format!("exec {PROGRAM} record -d 1s -o /dev/null");
+    let path = std::env::temp_dir().join(format!("vmascope-refused-{}.db", std::process::id()));
+    let record = format!("exec {PROGRAM} record -d 1s -o {}", path.display());
     for script in [
         format!("sleep 9 & {record} -p $!"),
         format!("{record} -- true"),
@@ -225,6 +226,7 @@ fn numbers_of_a_pid_namespace_are_refused() {
             "{said}"
         );
     }
+    assert!(!path.exists());
 }
 
 #[test]

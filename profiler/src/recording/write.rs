@@ -185,6 +185,10 @@ fn make_room(path: &FilePath) -> Result<PathBuf> {
         path: path.into(),
         source,
     };
+    // A device or a pipe would be replaced, and opening one may wait for ever.
+    if std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return Err(Error::Occupied { path: path.into() });
+    }
     match head(path) {
         Ok(Head::Recording { .. } | Head::Empty) => {}
         Ok(Head::Other) => return Err(Error::Occupied { path: path.into() }),

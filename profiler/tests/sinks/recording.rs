@@ -132,6 +132,14 @@ fn only_a_recording_is_replaced() {
     let refused = Writer::create(&other, &support::session());
     assert!(matches!(refused, Err(Error::Occupied { .. })));
 
+    let pipe = dir.file("pipe");
+    let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+    // SAFETY: a string that ends with a zero.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let refused = Writer::create(&pipe, &support::session());
+    assert!(matches!(refused, Err(Error::Occupied { .. })));
+    assert!(!fs::metadata(&pipe).unwrap().is_file());
+
     // A finished one, a crashed one and an empty file may be.
     let path = dir.file("a.vmas");
     full(&path, 2).finish(&support::busy(2)).unwrap();
