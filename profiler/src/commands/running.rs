@@ -104,14 +104,15 @@ impl Running {
         format!("{output}: process {} for {since} s, {target}", self.pid)
     }
 
-    pub fn interrupt(&self) -> io::Result<()> {
+    /// Not SIGINT: what a shell starts in the background, a command of the recorder too, may ignore that.
+    pub fn terminate(&self) -> io::Result<()> {
         let no_info = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a descriptor that is open, and no information to read.
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.pidfd.as_raw_fd(),
-                libc::SIGINT,
+                libc::SIGTERM,
                 no_info,
                 0,
             )

@@ -81,7 +81,7 @@ fn end(running: &Running) -> Result<ExitCode> {
     let pid = running.pid;
     let mut log = File::open(&running.log).ok();
     let before = log.as_mut().and_then(|log| log.seek(SeekFrom::End(0)).ok());
-    running.interrupt().with_context(|| {
+    running.terminate().with_context(|| {
         format!("cannot stop process {pid}: run as the user who started it, or as root")
     })?;
     if !running.ends_within(PATIENCE) {
