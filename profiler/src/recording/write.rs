@@ -43,7 +43,13 @@ impl Writer {
             source,
         };
         let blank = make_room(path)?;
-        lay_out(Connection::open(&blank).map_err(writing)?, session).map_err(writing)?;
+        let sql = Connection::open(&blank).map_err(writing)?;
+        // The change to WAL is written through a journal of its own, which must not be left behind.
+        let laid_out = lay_out(sql, session).and_then(|sql| {
+            sql.query_row("PRAGMA journal_mode=WAL", (), |_| Ok(()))?;
+            sql.close().map_err(|(_, source)| source)
+        });
+        laid_out.map_err(writing)?;
         // From here on there is a recording of that name at every moment, whatever happens.
         std::fs::rename(&blank, path).map_err(|source| Error::Unwritable {
             path: path.into(),
