@@ -18,7 +18,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::user::User;
+use crate::user::{Login, User};
 
 #[derive(Debug, Error)]
 pub enum ChildError {
@@ -48,7 +48,8 @@ pub struct Running {
     end: oneshot::Receiver<Result<ExitStatus, ChildError>>,
 }
 
-pub fn spawn_held(command: &[String], user: Option<&User>) -> Result<Held, ChildError> {
+/// As the user with that login, or as whoever we are.
+pub fn spawn_held(command: &[String], login: Option<&Login>) -> Result<Held, ChildError> {
     let name = command.first().cloned().unwrap_or_default();
     let failed = |source| ChildError::Start {
         command: name.clone(),
@@ -58,9 +59,8 @@ pub fn spawn_held(command: &[String], user: Option<&User>) -> Result<Held, Child
     let (hold, go) = pipe().map_err(failed)?;
     let mut cmd = Command::new(&name);
     cmd.args(command.iter().skip(1));
-    if let Some(user) = user {
-        cmd.uid(user.uid).gid(user.gid);
-    }
+    cmd.envs(login.into_iter().flat_map(Login::environment));
+    let ids = login.map(|login| (login.user, login.groups.clone()));
     let (told_fd, hold_fd, go_fd) = (told.as_raw_fd(), hold.as_raw_fd(), go.as_raw_fd());
     // SAFETY: between fork and exec only async-signal-safe calls are made, on descriptors that the
     // parent keeps open until the spawn has returned.
@@ -68,6 +68,9 @@ pub fn spawn_held(command: &[String], user: Option<&User>) -> Result<Held, Child
         cmd.pre_exec(move || {
             // The parent's end must not keep the child waiting should the parent die.
             libc::close(go_fd);
+            if let Some((user, groups)) = &ids {
+                become_user(*user, groups)?;
+            }
             let pid = (libc::getpid() as u32).to_ne_bytes();
             if libc::write(told_fd, pid.as_ptr().cast(), pid.len()) != pid.len() as isize {
                 return Err(io::Error::last_os_error());
@@ -124,6 +127,21 @@ pub fn spawn_held(command: &[String], user: Option<&User>) -> Result<Held, Child
         pidfd,
         end,
     })
+}
+
+/// Groups first: who has become somebody may not choose them any more. Not left to `Command`, which would
+/// do so before it calls us, and takes all groups away.
+fn become_user(user: User, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: system calls, allowed between fork and exec, and a list with its length.
+    let done = unsafe {
+        libc::setgroups(groups.len(), groups.as_ptr()) == 0
+            && libc::setgid(user.gid) == 0
+            && libc::setuid(user.uid) == 0
+    };
+    match done {
+        true => Ok(()),
+        false => Err(io::Error::last_os_error()),
+    }
 }
 
 impl Held {

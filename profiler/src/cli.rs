@@ -188,6 +188,7 @@ pub struct Report {
     #[arg(long, default_value = "text")]
     pub format: ReportFormat,
     /// A recording
+    #[arg(conflicts_with = "whose")]
     pub file: Option<PathBuf>,
 }
 
@@ -210,7 +211,7 @@ pub struct To {
     /// One CSV file per table, and meta.json, in this folder
     #[arg(long, value_name = "DIR")]
     pub csv: Option<PathBuf>,
-    /// One JSON object per line, for every row
+    /// One JSON object per line, for every row; here and below `-` is standard output
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Folded stacks by wait time, for flame graph tools

@@ -6,12 +6,12 @@ use std::{fs, path::PathBuf};
 
 use vmascope::{
     child::{self, ChildError, Held},
-    user::User,
+    user::{Account, Login, User},
 };
 
-fn hold(command: &[&str], user: Option<User>) -> Result<Held, ChildError> {
+fn hold(command: &[&str], login: Option<&Login>) -> Result<Held, ChildError> {
     let command: Vec<String> = command.iter().map(ToString::to_string).collect();
-    child::spawn_held(&command, user.as_ref())
+    child::spawn_held(&command, login)
 }
 
 /// Lets it go, as `record` does: within a current-thread runtime.
@@ -75,17 +75,49 @@ fn codes_pass_through() {
 
 #[test]
 fn it_runs_as_the_user_or_says_why_not() {
-    let user = User {
-        uid: 65534,
-        gid: 65533,
+    let mut login = Login {
+        user: User {
+            uid: 65534,
+            gid: 65533,
+        },
+        groups: vec![65533, 4242],
+        account: Some(Account {
+            name: "somebody".into(),
+            home: "/srv/somebody".into(),
+            shell: "/bin/some sh".into(),
+        }),
     };
     // SAFETY: no arguments.
     if unsafe { libc::geteuid() } != 0 {
-        let error = hold(&["true"], Some(user)).unwrap_err().to_string();
+        let error = hold(&["true"], Some(&login)).unwrap_err().to_string();
         assert!(error.contains("Operation not permitted"), "{error}");
         return;
     }
-    let check = "test $(id -u) = 65534 && test $(id -G) = 65533";
-    let held = hold(&["sh", "-c", check], Some(user)).unwrap();
-    assert_eq!(finish(held, None).unwrap(), 0);
+    let prints = |login: &Login, script: &str| {
+        let out = temp("user");
+        // It has to be there: the folder may not be writable to others.
+        fs::write(&out, "").unwrap();
+        std::os::unix::fs::chown(&out, Some(65534), None).unwrap();
+        let script = format!("{script} > {}", out.display());
+        let held = hold(&["sh", "-c", &script], Some(login)).unwrap();
+        assert_eq!(finish(held, None).unwrap(), 0);
+        let said = fs::read_to_string(&out).unwrap();
+        fs::remove_file(out).unwrap();
+        said
+    };
+    let ids = prints(&login, "grep -E '^(Uid|Gid|Groups):' /proc/self/status");
+    let ids: Vec<&str> = ids.split_whitespace().collect();
+    assert_eq!(
+        ids.join(" "),
+        "Uid: 65534 65534 65534 65534 Gid: 65533 65533 65533 65533 Groups: 4242 65533"
+    );
+    let names = "echo $HOME:$USER:$LOGNAME:$SHELL";
+    assert_eq!(
+        prints(&login, names),
+        "/srv/somebody:somebody:somebody:/bin/some sh\n"
+    );
+    // Nothing is known of them: what is there stays.
+    login.account = None;
+    let home = std::env::var("HOME").unwrap_or_default();
+    assert_eq!(prints(&login, "echo $HOME"), format!("{home}\n"));
 }

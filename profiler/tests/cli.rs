@@ -146,6 +146,19 @@ fn usage_errors_name_the_thing_and_the_remedy() {
         ),
         (&["record", "-p", "1", "--", "true"], "cannot be used with"),
         (&["report"], "--duration <TIME>"),
+        (
+            &["report", "a.db", "-p", "1"],
+            "'[FILE]' cannot be used with",
+        ),
+        (&["report", "--uid", "0", "a.db"], "'[FILE]' cannot be used"),
+        (
+            &["export", "a.db", "--csv", "-"],
+            "use --csv DIR, or --json -",
+        ),
+        (
+            &["export", "a.db", "--json", "-", "--hlog", "-"],
+            "give the others a FILE",
+        ),
         (&["export", "a.db"], "--csv <DIR>"),
         (&["demo", "storm", "--threads", "0"], "0 is not in 1..=256"),
         (&["demo", "touch", "--pages", "0"], "0 is not in 1"),

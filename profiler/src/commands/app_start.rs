@@ -44,8 +44,9 @@ pub fn run(args: &Record, package: &str, caller: Option<Caller>) -> Result<ExitC
     let mut kept = Box::new(UntilIdle::new(kept, launch));
     let duration = args.duration.unwrap_or(AT_MOST);
     let ended = measure(live, None, Some(duration), probing.interval, kept.as_mut())?;
-    let written = kept.finish(&ended.snapshot)?;
-    if ended.snapshot.faults_total() == 0 {
+    let counted = ended.counted?;
+    let written = kept.finish(&counted)?;
+    if counted.faults_total() == 0 {
         bail!(
             "no process of {package} had a fault: is it an app of another user, or one that runs as another package?"
         );

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::print;
 use crate::{
     cli::{Diff, DiffFormat},
-    diff,
+    diff::{self, Judgement},
     error::{Usage, say},
     recording::{self, Recording},
 };
@@ -31,9 +31,16 @@ pub fn run(args: &Diff) -> Result<ExitCode> {
         }
     })?;
     let mut failed = false;
-    for condition in args.fail_if.iter().filter(|c| c.holds(&compared)) {
-        say(&format!("{condition}: it is"));
-        failed = true;
+    for condition in &args.fail_if {
+        match condition.judge(&compared) {
+            Judgement::Holds => {
+                say(&format!("{condition}: it is"));
+                failed = true;
+            }
+            Judgement::DoesNot => {}
+            // Not known is not passed, and whoever reads no more than the exit code may think so.
+            Judgement::Untold(why) => say(&format!("{condition}: cannot be told: {why}")),
+        }
     }
     Ok(ExitCode::from(u8::from(failed)))
 }

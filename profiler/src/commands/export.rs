@@ -1,16 +1,20 @@
 //! `vmascope export`: a recording in other tools' formats.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::print;
 use crate::{
+    child,
     cli::{Export, To},
+    error::Usage,
     recording::Recording,
     sinks::{self, csv, folded, hlog, html, json, perfetto},
     user,
@@ -37,13 +41,62 @@ pub fn run(args: &Export) -> Result<ExitCode> {
         print(&format!("{schema:#}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(why) = refusal(&args.to, io::stdout().is_terminal()) {
+        return Err(Usage(why.into()).into());
+    }
     let recording = Recording::open(args.file.as_deref().context("no FILE")?)?;
     for (to, sink) in formats(&args.to) {
-        if let Some(to) = to {
-            whole(to, |part| Ok(sink(&recording, part, args.by)?))?;
+        let Some(to) = to else { continue };
+        let write = |to: &Path| Ok(sink(&recording, to, args.by)?);
+        match is_standard_output(to) {
+            true => piped(write)?,
+            false => whole(to, write)?,
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_standard_output(to: &Path) -> bool {
+    to == Path::new("-")
+}
+
+/// Why that cannot go to standard output.
+fn refusal(to: &To, terminal: bool) -> Option<&'static str> {
+    let goes = |to: &Option<PathBuf>| to.as_deref().is_some_and(is_standard_output);
+    let all = formats(to).into_iter().filter(|(to, _)| goes(to)).count();
+    if goes(&to.csv) {
+        Some("--csv makes a file for each table, in a folder: use --csv DIR, or --json -")
+    } else if all > 1 {
+        Some("standard output can take one format: give the others a FILE")
+    } else if terminal && goes(&to.perfetto) {
+        Some("a trace for Perfetto is binary, and standard output a terminal: use --perfetto FILE")
+    } else {
+        None
+    }
+}
+
+/// To standard output as it comes. Sinks open a path, and standard output opened by its path would be
+/// truncated, or not be opened where it is a socket: they get a pipe's.
+fn piped(write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let (mut from, to) = child::pipe().context("cannot make a pipe")?;
+    let copy = move || {
+        let mut out = io::stdout().lock();
+        io::copy(&mut from, &mut out)?;
+        out.flush()
+    };
+    let copier = std::thread::Builder::new()
+        .name("vmascope-stdout".into())
+        .spawn(copy)
+        .context("cannot start a thread")?;
+    let written = write(Path::new(&format!("/proc/self/fd/{}", to.as_raw_fd())));
+    drop(to);
+    let copied = copier.join().map_err(|_| anyhow!("the copier panicked"))?;
+    match copied {
+        // As `print` has it; the sink has noticed too.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) => Err(e).context("cannot write to standard output"),
+        Ok(()) => written,
+    }
 }
 
 /// All of an export or nothing: it is made beside its place, and moved there when it is whole. What

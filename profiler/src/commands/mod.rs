@@ -5,6 +5,7 @@ mod asked;
 mod detach;
 mod diff;
 mod doctor;
+mod ending;
 mod export;
 mod keep;
 mod limit;

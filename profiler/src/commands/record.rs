@@ -19,8 +19,10 @@ use crate::{
     cli::Record,
     error::{Usage, WithCommand},
     kernel::pids,
-    recording::Recording,
-    report, session, user,
+    recording::{self, Recording},
+    report::{self, Analysis},
+    session,
+    user::{self, Login},
 };
 
 pub fn run(args: &Record) -> Result<ExitCode> {
@@ -52,13 +54,14 @@ pub fn run(args: &Record) -> Result<ExitCode> {
         {
             return Err(Usage(format!("{why}, or use --all")).into());
         }
-        let user = match &args.user {
+        let login = match &args.user {
             Some(name) => Some(user::named(name).map_err(Usage)?),
-            None => user::caller(),
+            None => user::caller_s_login(),
         };
+        let login = login.filter(Login::is_another);
         record(
             args,
-            Some(child::spawn_held(&args.command, user.as_ref())?),
+            Some(child::spawn_held(&args.command, login.as_ref())?),
             caller,
         )
     };
@@ -74,17 +77,18 @@ fn record(args: &Record, child: Option<Held>, caller: Option<Caller>) -> Result<
     }
     let mut live = session::start(&asked)?;
     live.arm()?;
-    let interval = args.probing.interval;
-    let kept = keep::recorder(args, &live.session).and_then(|mut to| {
-        caller.into_iter().for_each(Caller::tell);
-        let ended = measure(live, child, args.duration, interval, to.as_mut())?;
-        Ok((to, ended))
-    });
-    let (to, ended) = match kept {
-        Err(e) if e.is::<ReaderGone>() => return Ok(ExitCode::SUCCESS),
-        kept => kept?,
+    let mut to = match keep::recorder(args, &live.session) {
+        Err(e) if child.is_none() && e.is::<ReaderGone>() => return Ok(ExitCode::SUCCESS),
+        to => to?,
     };
-    summary(&to.finish(&ended.snapshot)?)?;
+    caller.into_iter().for_each(Caller::tell);
+    let interval = args.probing.interval;
+    let ended = measure(live, child, args.duration, interval, to.as_mut())?;
+    let counted = ended.counted;
+    match counted.and_then(|now| summary(&to.finish(&now)?)) {
+        Err(e) if e.is::<ReaderGone>() => {}
+        done => done?,
+    }
     match ended.child {
         None => Ok(ExitCode::SUCCESS),
         Some(status) => Ok(ExitCode::from(child::exit_code(status?))),
@@ -100,12 +104,21 @@ fn summary(written: &Written) -> Result<()> {
     let Some(path) = written.files.last() else {
         return Ok(());
     };
-    let recording = Recording::open(path)?;
-    let short = report::short(&report::of(&recording)?);
+    let short = short(&Recording::open(path)?)?;
     let path = path.display();
     let _ = writeln!(
         io::stderr(),
         "{short}\nrecording: {path}   full report: vmascope report {path}"
     );
     Ok(())
+}
+
+/// The short report says nothing of blame and conflicts, and working those out would take minutes and
+/// gigabytes after a long run on a busy machine.
+fn short(recording: &Recording) -> recording::Result<String> {
+    let waits = recording.worst_waits(report::WORST)?;
+    let (session, counts) = (recording.session(), recording.snapshot()?);
+    let mut brief = report::build(session, &counts, &waits, &[], Analysis::default());
+    brief.complete = recording.complete();
+    Ok(report::short(&brief))
 }

@@ -39,7 +39,7 @@ fn live(args: &Report) -> Result<Recording> {
     let duration = args.duration.context("no --duration")?;
     let mut kept = ToMemory(Writer::in_memory(&live.session)?);
     let ended = measure(live, None, Some(duration), args.probing.interval, &mut kept)?;
-    Ok(kept.0.into_recording(&ended.snapshot)?)
+    Ok(kept.0.into_recording(&ended.counted?)?)
 }
 
 struct ToMemory(Writer);
@@ -49,7 +49,7 @@ impl Keep for ToMemory {
         Ok(self.0.events(&batch)?)
     }
 
-    fn interval(&mut self, _snapshot: &Snapshot) -> Result<()> {
-        Ok(())
+    fn interval(&mut self, snapshot: &Snapshot) -> Result<()> {
+        Ok(self.0.interval(snapshot)?)
     }
 }

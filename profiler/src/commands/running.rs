@@ -7,13 +7,13 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     time::Duration,
 };
 
 use clap::Parser as _;
 
-use super::detach::log_of;
+use super::{detach::log_of, keep};
 use crate::{
     cli::{Cli, Command, Record},
     kernel::host,
@@ -72,10 +72,32 @@ fn one(pid: u32) -> Option<Running> {
     })
 }
 
+/// Also of what is not there: no file of a row of recordings has the name that was given.
+fn place(name: &Path) -> PathBuf {
+    let name = path::absolute(name).unwrap_or_else(|_| name.to_owned());
+    if let Ok(place) = fs::canonicalize(&name) {
+        return place;
+    }
+    match (name.parent().map(fs::canonicalize), name.file_name()) {
+        (Some(Ok(folder)), Some(file)) => folder.join(file),
+        _ => name,
+    }
+}
+
 impl Running {
     pub fn is(&self, name: &Path) -> bool {
-        let same = || Some(fs::canonicalize(name).ok()? == fs::canonicalize(&self.output).ok()?);
-        name.to_str() == Some(&self.pid.to_string()) || same().unwrap_or(false)
+        name.to_str() == Some(&self.pid.to_string()) || place(name) == place(&self.output)
+    }
+
+    /// The recording it writes, or wrote last; `None`: it writes none, or has not yet.
+    pub fn recording(&self) -> Option<PathBuf> {
+        let args = &self.args;
+        let is_row = args.ring.or(args.max_age).is_some() || args.max_size.is_some();
+        match is_row {
+            _ if args.csv.is_some() => None,
+            true => keep::latest(&self.output, self.since),
+            false => Some(self.output.clone()),
+        }
     }
 
     /// In a line.

@@ -77,7 +77,7 @@ pub fn run(args: &Serve) -> Result<ExitCode> {
                 stale: interval * STALE,
             };
             tokio::select! {
-                ended = until_the_end(live, None, None, interval, &mut keep) => ended.map(drop),
+                ended = until_the_end(live, None, None, interval, &mut keep) => ended?.counted.map(drop),
                 stopped = listen(listener, server) => stopped,
             }
         })?;

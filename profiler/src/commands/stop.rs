@@ -96,5 +96,23 @@ fn end(running: &Running) -> Result<ExitCode> {
         log.read_to_string(&mut said)?;
     }
     print(&said)?;
+    check(running, &said)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Its exit code is for its parent: whether all went well is told by what it wrote, and said.
+fn check(running: &Running, said: &str) -> Result<()> {
+    let log = running.log.display();
+    if let Some(path) = running.recording()
+        && !Recording::open(&path)?.complete()
+    {
+        let path = path.display();
+        bail!("{path} was cut short: see {log} for why, and `vmascope repair {path}`");
+    }
+    // As `error::say` has it.
+    let last = said.lines().last().unwrap_or_default();
+    if last.starts_with("vmascope: ") {
+        bail!("the recorder ended with an error: see {log}");
+    }
+    Ok(())
 }

@@ -25,6 +25,8 @@ const SEED: u64 = 0x766d_6173;
 pub struct Estimate {
     pub a: Option<f64>,
     pub b: Option<f64>,
+    /// What was added to A before the ratio was taken.
+    pub added: f64,
     pub log_ratio: Option<f64>,
     pub interval: Option<(f64, f64)>,
 }
@@ -37,6 +39,7 @@ pub fn compare(metrics: &[Metric], a: &[Run], b: &[Run]) -> Vec<Estimate> {
         .map(|m| Estimate {
             a: known(m, a).then(|| m.of(&total_a)).flatten(),
             b: known(m, b).then(|| m.of(&total_b)).flatten(),
+            added: m.half_an_event(&total_a),
             log_ratio: (known(m, a) && known(m, b))
                 .then(|| log_ratio(m, &total_a, &total_b))
                 .flatten(),

@@ -21,6 +21,19 @@ enum Amount {
     Value(f64),
 }
 
+const LITTLE: &str = "too little data: record for longer, or several times";
+const NOTHING: &str = "nothing of it was seen: see `vmascope doctor` for what a kernel can tell";
+
+/// Of two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    Holds,
+    /// Or not for certain.
+    DoesNot,
+    /// Why it cannot be told, and the remedy.
+    Untold(&'static str),
+}
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConditionError(String);
@@ -121,12 +134,11 @@ fn amount(text: &str, unit: &str) -> Result<Amount, ConditionError> {
 }
 
 impl Condition {
-    /// Whether it holds for certain: for a change, its whole interval is beyond the amount. A metric
-    /// that cannot be told fulfils nothing.
-    pub fn holds(&self, diff: &Diff) -> bool {
+    /// Whether it holds for certain: for a change, its whole interval is beyond the amount.
+    pub fn judge(&self, diff: &Diff) -> Judgement {
         let name = METRICS[self.metric].name();
         let Some(row) = diff.metrics.iter().find(|row| row.metric == name) else {
-            return false;
+            return Judgement::Untold(NOTHING);
         };
         let beyond = |value: f64, limit: f64| {
             if self.more {
@@ -137,12 +149,19 @@ impl Condition {
         };
         // The end of the interval that is nearer to no change.
         let change = if self.more { row.low } else { row.high };
-        match self.amount {
-            Amount::Ratio(limit) => change.is_some_and(|change| beyond(change, limit)),
+        let holds = match self.amount {
+            Amount::Ratio(limit) => change.map(|change| beyond(change, limit)),
+            // With what was added: of an A of nothing, any change would be nothing too.
             Amount::Difference(limit) => change
                 .zip(row.a)
-                .is_some_and(|(change, a)| beyond(change * a, limit)),
-            Amount::Value(limit) => row.b.is_some_and(|b| beyond(b, limit)),
+                .map(|(change, a)| beyond(change * (a + row.added), limit)),
+            Amount::Value(limit) => row.b.map(|b| beyond(b, limit)),
+        };
+        match holds {
+            Some(true) => Judgement::Holds,
+            Some(false) => Judgement::DoesNot,
+            None if matches!(self.amount, Amount::Value(_)) => Judgement::Untold(NOTHING),
+            None => Judgement::Untold(LITTLE),
         }
     }
 }
@@ -151,6 +170,34 @@ impl Condition {
 mod tests {
     use super::*;
     use crate::diff::{Row, Verdict};
+
+    /// Without an interval.
+    fn row(metric: &str, unit: &'static str, a: f64, b: f64) -> Row {
+        Row {
+            metric: metric.into(),
+            unit,
+            a: Some(a),
+            b: Some(b),
+            added: 0.0,
+            change: Some(b / a - 1.0),
+            low: None,
+            high: None,
+            verdict: Verdict::TooLittleData,
+        }
+    }
+
+    fn judged(text: &str, row: Row) -> Judgement {
+        let diff = Diff {
+            verdict: String::new(),
+            a: Vec::new(),
+            b: Vec::new(),
+            warnings: Vec::new(),
+            metrics: vec![row],
+            decades: None,
+            decades_why: None,
+        };
+        text.parse::<Condition>().unwrap().judge(&diff)
+    }
 
     fn parsed(text: &str) -> (usize, bool, Amount) {
         let condition: Condition = text.parse().unwrap();
@@ -201,27 +248,13 @@ mod tests {
 
     #[test]
     fn it_holds_only_where_the_whole_interval_is_beyond() {
-        let row = |low, high| Row {
-            metric: "mean(faults)".into(),
-            unit: "ns",
-            a: Some(1000.0),
-            b: Some(1200.0),
-            change: Some(0.2),
-            low: Some(low),
-            high: Some(high),
-            verdict: Verdict::More,
-        };
         let holds = |text: &str, low, high| {
-            let diff = Diff {
-                verdict: String::new(),
-                a: Vec::new(),
-                b: Vec::new(),
-                warnings: Vec::new(),
-                metrics: vec![row(low, high)],
-                decades: None,
-                decades_why: None,
+            let row = Row {
+                low: Some(low),
+                high: Some(high),
+                ..row("mean(faults)", "ns", 1000.0, 1200.0)
             };
-            text.parse::<Condition>().unwrap().holds(&diff)
+            judged(text, row) == Judgement::Holds
         };
         assert!(holds("mean(faults) > +10%", 0.15, 0.25));
         assert!(!holds("mean(faults) > +10%", 0.05, 0.35));
@@ -230,5 +263,37 @@ mod tests {
         assert!(holds("mean(faults) > 1100ns", -0.5, 0.5));
         assert!(holds("mean(faults) < -10%", -0.3, -0.2));
         assert!(!holds("rate(faults) > +1%", 5.0, 6.0));
+    }
+
+    #[test]
+    fn a_difference_from_nothing_is_told() {
+        // In 10 s none, then 200 of them: with half an event on both sides, 401 times as many.
+        let none = Row {
+            added: 0.05,
+            low: Some(300.0),
+            high: Some(500.0),
+            ..row("rate(faults.retry)", "1/s", 0.0, 20.0)
+        };
+        for (text, judgement) in [
+            ("rate(faults.retry) > +5", Judgement::Holds),
+            ("rate(faults.retry) > +15", Judgement::DoesNot),
+            ("rate(faults.retry) < -1", Judgement::DoesNot),
+        ] {
+            assert_eq!(judged(text, none.clone()), judgement, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_what_does_not_hold() {
+        let little = || row("p99(faults)", "ns", 1000.0, 2000.0);
+        for (text, wanted) in [
+            ("p99(faults) > +10%", Judgement::Untold(LITTLE)),
+            ("p99(faults) > +1us", Judgement::Untold(LITTLE)),
+            ("p90(faults) > 1s", Judgement::Untold(NOTHING)),
+            ("p99(faults) > 1us", Judgement::Holds),
+            ("p99(faults) > 1s", Judgement::DoesNot),
+        ] {
+            assert_eq!(judged(text, little()), wanted, "{text}");
+        }
     }
 }

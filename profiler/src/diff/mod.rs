@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use profiler_common::words::Mode;
 use serde::Serialize;
 
-pub use condition::{Condition, ConditionError};
+pub use condition::{Condition, ConditionError, Judgement};
 pub use metric::names;
 pub use text::{csv, text};
 
@@ -57,6 +57,9 @@ pub struct Row {
     pub unit: &'static str,
     pub a: Option<f64>,
     pub b: Option<f64>,
+    /// Half an event, or 0: A and this are what a change is of.
+    #[serde(skip)]
+    pub added: f64,
     /// B over A, less 1.
     pub change: Option<f64>,
     /// 95 % of what the change can be, all metrics together.
@@ -138,6 +141,7 @@ fn row(metric: &metric::Metric, e: &Estimate) -> Row {
         unit: metric.unit(),
         a: e.a,
         b: e.b,
+        added: e.added,
         change: e.log_ratio.map(f64::exp_m1),
         low: e.interval.map(|(low, _)| low.exp_m1()),
         high: e.interval.map(|(_, high)| high.exp_m1()),

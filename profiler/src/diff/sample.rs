@@ -93,14 +93,10 @@ impl Run {
         let mut blocks = Vec::new();
         for now in recording.intervals() {
             let now = now?;
-            let block = block(&now, &before);
-            // The end comes right after the last interval: too short to be one of its own.
-            match blocks.last_mut() {
-                Some(last) if is_short(&block, last) => join(last, block),
-                _ => blocks.push(block),
-            }
+            blocks.push(block(&now, &before));
             before = now;
         }
+        join_the_end(&mut blocks);
         Ok(Self {
             blocks,
             known,
@@ -109,13 +105,16 @@ impl Run {
     }
 }
 
-fn is_short(block: &Block, last: &Block) -> bool {
-    block.ns < last.ns / 2
-}
-
-fn join(last: &mut Block, block: Block) {
-    last.ns += block.ns;
-    last.parts.extend(block.parts);
+/// The end comes right after the last interval: mostly too short to be one of its own. Others may differ in
+/// length, where a machine was busy, and are left alone.
+fn join_the_end(blocks: &mut Vec<Block>) {
+    if let [.., last, end] = &mut blocks[..]
+        && end.ns < last.ns / 2
+    {
+        last.ns += end.ns;
+        last.parts.append(&mut end.parts);
+        blocks.pop();
+    }
 }
 
 fn block(now: &Snapshot, before: &Snapshot) -> Block {
@@ -168,5 +167,73 @@ pub fn made(ns: u64, series: &[(usize, &[u64])]) -> Block {
     Block {
         ns,
         parts: series.iter().map(part).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Host, Session, session::SCHEMA},
+        recording::Writer,
+    };
+
+    /// What they counted is in what is left.
+    fn lengths(ms: &[u64]) -> (Vec<u64>, u64) {
+        let session = Session {
+            schema: SCHEMA,
+            version: String::new(),
+            host: Host {
+                name: String::new(),
+                kernel: String::new(),
+                arch: String::new(),
+                page_size: 4096,
+                cpus: 1,
+            },
+            tier: String::new(),
+            target: String::new(),
+            vma_lock: String::new(),
+            mmap_lock: String::new(),
+            min_us: 0,
+            sample: 1,
+            interval_ms: 1000,
+            signals: Vec::new(),
+            armed_monotonic_ns: 0,
+            armed_boottime_ns: 0,
+            armed_realtime_ns: 0,
+            map_bytes: 0,
+            start_ms: 0.0,
+        };
+        let mut writer = Writer::in_memory(&session).unwrap();
+        let mut now = Snapshot::empty();
+        for (at, length) in ms.iter().enumerate() {
+            now.duration_ns += length * 1_000_000;
+            now.faults[Path::VmaLock as usize].count += 1;
+            // The last one comes with the end.
+            if at + 1 < ms.len() {
+                writer.interval(&now).unwrap();
+            }
+        }
+        let run = Run::of(&writer.into_recording(&now).unwrap()).unwrap();
+        let mut all = Total::new();
+        run.blocks.iter().for_each(|block| all.add(block));
+        let lengths = run.blocks.iter().map(|block| block.ns / 1_000_000);
+        (lengths.collect(), all.count[of_path(Path::VmaLock)])
+    }
+    #[test]
+    fn only_the_end_may_be_part_of_another() {
+        for (ms, left) in [
+            (&[1000, 1000, 200][..], &[1000, 1200][..]),
+            (&[1000, 1000, 600], &[1000, 1000, 600]),
+            // A stall is followed by usual ones.
+            (
+                &[2100, 1000, 1000, 1000, 1000, 10],
+                &[2100, 1000, 1000, 1000, 1010],
+            ),
+            (&[1000, 10, 1000], &[1000, 10, 1000]),
+            (&[100], &[100]),
+        ] {
+            assert_eq!(lengths(ms), (left.to_vec(), ms.len() as u64), "{ms:?}");
+        }
     }
 }

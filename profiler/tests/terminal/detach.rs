@@ -164,3 +164,81 @@ fn the_one_that_is_meant_is_stopped_and_no_stranger() {
     let status = text(&run(&scratch.0, &["status"]).stdout);
     assert_eq!(status, "nothing runs detached\n");
 }
+
+/// No file has the name that was given; `status` prints it all the same.
+#[test]
+fn a_row_of_recordings_is_stopped_by_its_name() {
+    let _alone = alone();
+    let scratch = Scratch::new("detach-row");
+    for (more, files) in [(["--max-age", "60s"], 1), (["--ring", "60s"], 0)] {
+        let mut args = vec!["record", "--detach", "-o", "rec.db"];
+        args.extend(more);
+        args.extend(["--", "sleep", "60"]);
+        let begun = run(&scratch.0, &args);
+        assert!(begun.status.success(), "{begun:?}");
+        let status = text(&run(&scratch.0, &["status", "./rec.db"]).stdout);
+        assert!(status.contains("rec.db: process "), "{status}");
+        let other = run(Path::new("/"), &["stop", "rec.db"]);
+        assert_eq!(other.status.code(), Some(1), "{other:?}");
+        let stopped = run(&scratch.0, &["stop", "rec.db"]);
+        assert_eq!(
+            (stopped.status.code(), stopped.stderr.len()),
+            (Some(0), 0),
+            "{stopped:?}"
+        );
+        let first = scratch.0.join("rec-000001.db");
+        assert_eq!(usize::from(first.exists()), files);
+        std::fs::remove_file(first).ok();
+    }
+}
+
+/// Whoever stops it has to hear of it: its exit code reaches nobody.
+#[test]
+fn a_recorder_that_cannot_write_its_end_is_told() {
+    let _alone = alone();
+    let scratch = Scratch::new("detach-full");
+    let disk = Disk::new(&scratch.0.join("disk"));
+    for (name, more) in [("a.db", &[][..]), ("b.db", &["--max-age", "1h"])] {
+        let output = format!("disk/{name}");
+        let mut args = vec!["record", "--detach", "-i", "1h", "-o", &output];
+        args.extend(more);
+        args.extend(["--", "sleep", "60"]);
+        let begun = run(&scratch.0, &args);
+        assert!(begun.status.success(), "{begun:?}");
+        // What it says has room, what it counted has none.
+        let log = disk.0.join(format!("{name}.log"));
+        std::fs::write(&log, vec![b' '; 1 << 16]).unwrap();
+        std::fs::write(disk.0.join("full"), vec![0; 8 << 20]).unwrap_err();
+        std::fs::write(&log, "").unwrap();
+        let stopped = run(&scratch.0, &["stop", &output]);
+        let said = text(&stopped.stderr);
+        assert_eq!(stopped.status.code(), Some(1), "{stopped:?}");
+        assert!(
+            said.contains("was cut short") && said.lines().count() == 1,
+            "{said}"
+        );
+        let why = text(&stopped.stdout);
+        assert!(why.contains("disk is full"), "{why}");
+        std::fs::remove_file(disk.0.join("full")).unwrap();
+    }
+}
+
+/// Of four megabytes.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn new(at: &Path) -> Self {
+        std::fs::create_dir(at).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "vmascope-test"]);
+        assert!(mount.arg(at).status().unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A recorder that a failed test has left keeps it busy.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}

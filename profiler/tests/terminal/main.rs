@@ -1,9 +1,11 @@
-//! `vmascope top` on a real terminal: what is on the screen, and that the terminal is left as it was
-//! found on every way out. What runs live needs root.
+//! `vmascope` on a real terminal: what `top` shows, that the terminal is left as it was found on every way
+//! out, what Ctrl-C does. What runs live needs root.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 mod detach;
+mod export;
+mod interrupt;
 mod live;
 mod pty;
 mod sample;
@@ -155,6 +157,30 @@ fn ascii_and_no_colour_where_they_are_asked_for() {
     assert!(screen.is_ascii(), "{screen}");
     top.keys("q");
     top.ended();
+}
+
+/// Ten waits are too few to compare, and no fault has its time.
+#[test]
+fn what_a_condition_cannot_be_told_of_is_said() {
+    let scratch = Scratch::new("terminal-untold");
+    let path = sample::recording(&scratch).display().to_string();
+    for (condition, why) in [
+        ("mean(mmap_lock_wait.write) > +10%", "too little data"),
+        ("p99(faults) > 1ms", "nothing of it was seen"),
+        ("rate(faults) > +10%", ""),
+    ] {
+        let done = vmascope(&["diff", &path, &path, "--fail-if", condition])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(0), "{said}");
+        let wanted = match why {
+            "" => String::new(),
+            why => format!("vmascope: {condition}: cannot be told: {why}: "),
+        };
+        assert!(said.starts_with(&wanted), "{said}");
+        assert_eq!(said.lines().count(), usize::from(!why.is_empty()), "{said}");
+    }
 }
 
 /// Flags are looked at before the terminal is.

@@ -4,17 +4,14 @@
 //! A file holds what led to its trigger and what came until the next interval. Then nothing is
 //! written for as long as the ring is, but for a signal, so that a bad minute is not a thousand files.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 
-use super::{Keep, Numbered, Recorder, Trigger, Written};
+use super::{Keep, Numbered, Recorder, Trigger, Written, unless_open};
 use crate::{
     cli::Record,
+    error::say,
     model::{Batch, Session, Snapshot},
     recording::{LastSeconds, ns},
     user,
@@ -50,15 +47,12 @@ impl Flight {
 
     fn write(&mut self, why: &str, now: &Snapshot) -> Result<()> {
         let path = self.names.take();
-        let span = self.last.write(&path, now)?;
+        let told = match unless_open(self.last.write(&path, now))? {
+            Ok(span) => format!("the last {} are in {}", span.said(), path.display()),
+            Err(open) => open,
+        };
         user::give(&path)?;
-        // The recording is what counts, even if nobody reads this.
-        let _ = writeln!(
-            io::stderr(),
-            "vmascope: {why}: the last {} are in {}",
-            span.said(),
-            path.display()
-        );
+        say(&format!("{why}: {told}"));
         self.files.push(path);
         self.last.begin_anew(now);
         self.quiet_until_ns = self.last.now_ns() + ns(self.ring);

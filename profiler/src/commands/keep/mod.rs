@@ -10,6 +10,7 @@ mod trigger;
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -24,7 +25,7 @@ use super::measure::Keep;
 use crate::{
     cli::Record,
     model::{Batch, Session, Snapshot},
-    recording::Writer,
+    recording::{self, Error, Writer},
     user,
 };
 
@@ -73,12 +74,26 @@ impl Keep for Single {
 
 impl Recorder for Single {
     fn finish(self: Box<Self>, now: &Snapshot) -> Result<Written> {
-        self.writer.finish(now)?;
+        let note = unless_open(self.writer.finish(now))?.err();
         user::give(&self.path)?;
         Ok(Written {
             files: vec![self.path],
-            note: None,
+            note,
         })
+    }
+}
+
+/// The latest of a row of recordings, if it was written in that time.
+pub fn latest(output: &Path, since: Duration) -> Option<PathBuf> {
+    Numbered::new(output).ok()?.latest(since)
+}
+
+/// What somebody has open is whole, but for the fold into one file: who reads a recording must not make an
+/// error of it. Inside: what is to be said of it.
+fn unless_open<T>(done: recording::Result<T>) -> recording::Result<Result<T, String>> {
+    match done {
+        Err(open @ Error::StillOpen { .. }) => Ok(Err(open.to_string())),
+        done => done.map(Ok),
     }
 }
 
@@ -113,6 +128,14 @@ impl Numbered {
         let taken = numbered.numbers()?;
         numbered.next = taken.last().map_or(1, |n| n + 1);
         Ok(numbered)
+    }
+
+    /// Of those that were written in that time, the latest.
+    fn latest(&self, since: Duration) -> Option<PathBuf> {
+        let path = self.path(*self.numbers().ok()?.last()?);
+        let age = path.metadata().ok()?.modified().ok()?.elapsed();
+        // A clock that was set says nothing.
+        age.is_ok_and(|age| age <= since).then_some(path)
     }
 
     fn path(&self, number: u32) -> PathBuf {

@@ -5,11 +5,11 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{Keep, Numbered, Recorder, Written};
+use super::{Keep, Numbered, Recorder, Written, unless_open};
 use crate::{
     cli::Record,
     model::{Batch, Session, Snapshot},
-    recording::{self, Error, Writer},
+    recording::{self, Writer},
     user,
 };
 
@@ -49,11 +49,8 @@ impl Rotating {
     fn turn(&mut self, now: &Snapshot) -> Result<()> {
         let number = self.names.next;
         let next = Writer::create_part(&self.names.take(), &self.session, now)?;
-        match std::mem::replace(&mut self.writer, next).finish(now) {
-            // It is whole, but for the fold: who reads it must not end the recording.
-            Err(Error::StillOpen { .. }) => self.unfolded += 1,
-            done => done?,
-        }
+        let done = std::mem::replace(&mut self.writer, next).finish(now);
+        self.unfolded += usize::from(unless_open(done)?.is_err());
         user::give(&self.names.path(self.number))?;
         (self.number, self.began_ns) = (number, now.duration_ns);
         self.delete_oldest()
@@ -91,8 +88,8 @@ impl Keep for Rotating {
 }
 
 impl Recorder for Rotating {
-    fn finish(self: Box<Self>, now: &Snapshot) -> Result<Written> {
-        self.writer.finish(now)?;
+    fn finish(mut self: Box<Self>, now: &Snapshot) -> Result<Written> {
+        self.unfolded += usize::from(unless_open(self.writer.finish(now))?.is_err());
         user::give(&self.names.path(self.number))?;
         let files = Self::files(&self.names)?;
         let unfolded = match self.unfolded {

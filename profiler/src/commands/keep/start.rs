@@ -83,7 +83,10 @@ impl Recorder for UntilIdle {
         let told = self.told.map_or("am has not come back".into(), |told| {
             format!("am start: {told}")
         });
-        written.note = Some(format!("{end}; {told}"));
+        let noted = written
+            .note
+            .map_or(String::new(), |note| format!("; {note}"));
+        written.note = Some(format!("{end}; {told}{noted}"));
         Ok(written)
     }
 }

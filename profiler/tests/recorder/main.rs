@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+mod command;
+mod reader;
+
 use std::{
     fs,
     os::unix::process::ExitStatusExt as _,
@@ -331,44 +334,6 @@ fn a_row_of_recordings_adds_up() {
             assert!(fault.end_ns + LATE_NS >= begin, "{name}: {fault:?}");
         }
         assert_eq!(vmascope(&["report"], &path).status.code(), Some(0));
-    }
-}
-
-/// Its part is whole, though not folded; and what is no recording is no part.
-#[test]
-fn a_reader_does_not_end_a_row_of_recordings() {
-    let _alone = alone();
-    let dir = Scratch::new("rotate-read");
-    for n in 1..=4 {
-        fs::write(dir.file(&format!("a-00000{n}.db")), "notes").unwrap();
-    }
-    let load = Load::start();
-    let more = ["-d", "4s", "--max-age", "1s", "--keep", "9"];
-    let mut child = record(&dir.file("a.db"), &more);
-    let first = dir.file("a-000005.db");
-    wait_for(&first, &mut child);
-    let reader = Recording::open(&first).unwrap();
-    let mut faults = reader.faults();
-    while faults.next().is_none() {
-        sleep(Duration::from_millis(100));
-        faults = reader.faults();
-    }
-    let ended = child.wait_with_output().unwrap();
-    drop(load);
-    drop(faults);
-    drop(reader);
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(ended.status.success(), "{said}");
-    assert!(said.contains("vmascope repair"), "{said}");
-    assert!(dir.file("a-000006.db").exists(), "{said}");
-    assert!(Recording::open(&first).unwrap().complete(), "{said}");
-    repair(&first).unwrap();
-    assert!(!companion(&first, "-wal").exists());
-    for n in 1..=4 {
-        assert_eq!(
-            fs::read(dir.file(&format!("a-00000{n}.db"))).unwrap(),
-            b"notes"
-        );
     }
 }
 
