@@ -42,8 +42,6 @@ pub struct Counters {
     /// Faults that waited with their lock, by the longest of their waits, and the time of each.
     pub held_waits: [u64; HeldWait::COUNT],
     pub held_wait_ns: [u64; HeldWait::COUNT],
-    /// Faults of vmascope itself, left out of everything else.
-    pub own_faults: u64,
     /// Records written to the ring; those that found no room are `Loss::RingFull`, on top.
     pub emitted: u64,
     pub loss: [u64; Loss::COUNT],

@@ -47,6 +47,7 @@ macro_rules! kernel_fields {
             (TASK_COMM, "task_struct.comm"),
             (TASK_MM, "task_struct.mm"),
             (TASK_FLAGS, "task_struct.flags"),
+            (TASK_VFORK_DONE, "task_struct.vfork_done"),
             (TASK_PRIO, "task_struct.prio"),
             (TASK_POLICY, "task_struct.policy"),
             (TASK_NVCSW, "task_struct.nvcsw"),
@@ -59,6 +60,8 @@ macro_rules! kernel_fields {
             // x86_64 and arm64 name the saved system call and its arguments differently; each
             // kernel has one of the two sets.
             (REGS_ORIG_AX, "pt_regs.orig_ax"),
+            (REGS_BX, "pt_regs.bx"),
+            (REGS_CX, "pt_regs.cx"),
             (REGS_DI, "pt_regs.di"),
             (REGS_SI, "pt_regs.si"),
             (REGS_DX, "pt_regs.dx"),
@@ -99,7 +102,6 @@ macro_rules! kernel_enums {
 macro_rules! options {
     ($apply:ident) => {
         $apply! {
-            (SELF_TGID, "vmascope itself"),
             (TARGETED, "whose threads count: see targeted"),
             (CGROUP_LEVELS, "bits: how deep the cgroups in CGROUPS are"),
             (FOLLOW, "1: children of targets become targets"),
@@ -110,7 +112,8 @@ macro_rules! options {
             (FAULT_HOOK, "what of handle_mm_fault is hooked: see fault_hook"),
             (VM_FAULT_ERROR, "the bits of vm_fault_t that make an error"),
             (VM_FAULT_SPECIAL, "those, VM_FAULT_RETRY and VM_FAULT_COMPLETED"),
-            (EARLY_VMA_LOCK, "1: VMA locks are for VMAs only that have an anon_vma (before 6.7)"),
+            (PAGE_SHIFT, "log2 of the page size"),
+            (EARLY_VMA_LOCK, "what VMA locks are not yet for: see early_vma_lock"),
             (VMA_ENTRY_ONLY, "1: of __vma_start_write only the entry is seen"),
             (KEEP_STACKS, "1: kernel stacks of waiters and holders are kept"),
             (TID, "the offset of task_struct.pid; missing: every program returns at once, as benches want it"),
@@ -127,6 +130,15 @@ pub mod targeted {
     pub const CGROUPS: u32 = 2;
     /// Whose real user id is in UIDS.
     pub const UIDS: u32 = 3;
+}
+
+/// Values of `EARLY_VMA_LOCK`.
+pub mod early_vma_lock {
+    pub const NO: u32 = 0;
+    /// Anonymous VMAs that have no anon_vma get none (before 6.10).
+    pub const WITH_ANON_VMA: u32 = 1;
+    /// Nor do VMAs that are not anonymous (before 6.7).
+    pub const ANONYMOUS_ONLY: u32 = 2;
 }
 
 /// Values of `FAULT_HOOK`.
@@ -161,7 +173,7 @@ pub const FRAMES_MAX: usize = 64;
 /// Numbers below this are system calls with an entry in `SYSCALL_OPS`.
 pub const SYSCALLS: u32 = 512;
 
-/// Values of `SYSCALL_OPS` from here on need a look at the call's first argument.
+/// Values of `SYSCALL_OPS` from here on need a look at the call's arguments.
 pub mod syscall_op {
     /// `clone`: a fork only without `CLONE_VM`, flags in the first argument.
     pub const CLONE: u8 = 0xf0;
@@ -169,10 +181,17 @@ pub mod syscall_op {
     pub const CLONE3: u8 = 0xf1;
     /// `prctl`: `PR_SET_VMA` in the first argument.
     pub const PRCTL: u8 = 0xf2;
+    /// `ioctl`: of userfaultfd, binder, /proc/PID/maps by the request in the second argument.
+    pub const IOCTL: u8 = 0xf3;
 }
 
-/// What the start-up self-check found.
+/// What the start-up self-check found: the entries of CHECK, and values of the first.
 pub mod check {
+    pub const VERDICT: u32 = 0;
+    /// What the kernel calls vmascope, also from inside a pid namespace.
+    pub const OWN_TGID: u32 = 1;
+    pub const ENTRIES: usize = 2;
+
     pub const NOT_RUN: u32 = 0;
     pub const PASSED: u32 = 1;
     pub const PID: u32 = 2;

@@ -3,12 +3,13 @@
 //!
 //! Hooks can be skipped: the kernel does not run a program that was preempted on the same CPU. So
 //! each fault is held against the kernel's own count of the thread's faults, which must have grown
-//! by one since the last look; what does not fit is dropped and counted as a loss.
+//! by one since the last look. With that, a fault of which one hook was skipped is still told on its
+//! path, without its time; what does not fit is dropped. Both are counted as losses.
 
 use crate::{
     thread::{InFlight, Thread, common, phase, timed, word},
     waits::Waits,
-    words::{FallbackReason, Loss, Path},
+    words::{FallbackReason, Kind, Loss, Path},
     zero::zero,
 };
 
@@ -49,6 +50,8 @@ pub trait World {
     fn gives_up(&self, f: &mut InFlight, major: bool);
     /// The fault is over, its path in `t.fault.path`.
     fn ends(&self, t: &mut Thread, major: bool, ret: u32);
+    /// A common fault is over, when is not known.
+    fn common_ended(&self, t: &mut Thread);
     /// Given up by the thread itself, after an attempt that waited; when is not known.
     fn interrupted(&self, t: &mut Thread);
 }
@@ -56,6 +59,15 @@ pub trait World {
 #[inline(always)]
 fn has(value: u32, bits: u32) -> bool {
     value & bits != 0
+}
+
+/// The arguments of a call of `handle_mm_fault`; `regs`: it was given registers, so it is no
+/// get_user_pages.
+#[derive(Clone, Copy)]
+pub struct Call {
+    pub address: u64,
+    pub flags: u32,
+    pub regs: bool,
 }
 
 /// A call of `handle_mm_fault` begins, and will be seen to end. False: it is not the first of a
@@ -120,41 +132,87 @@ pub fn common_ends<W: World>(w: &W, t: &mut Thread) -> Option<bool> {
 
 /// A call of `handle_mm_fault` begins.
 #[inline(always)]
-pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
+pub fn attempt_begins<W: World>(w: &W, t: &mut Thread, call: &Call) {
     if t.fault.phase == phase::ATTEMPT {
-        if w.sees_exits() {
-            skipped_end(w, t, address, flags, regs);
-        } else {
-            unseen_end(w, t, address, flags, regs);
+        if !w.sees_exits() {
+            unseen_end(w, t, call);
+        } else if skipped_end(w, t, call) && common_begins(w, t, call.address, call.flags) {
+            return;
         }
     }
     if t.fault.phase == phase::RETRYING {
-        if continues(w, &t.fault, address, flags, regs) {
-            let f = &mut t.fault;
-            f.path = retried_path(w, f.path, flags);
-            f.flags = flags;
-            f.attempts = f.attempts.saturating_add(1);
-            f.phase = phase::ATTEMPT;
-            w.begins(f);
+        if continues(w, &t.fault, call) {
+            goes_on(w, &mut t.fault, call);
+            w.begins(&mut t.fault);
             return;
         }
         given_up(w, t);
     }
-    first_attempt(w, t, address, flags, regs);
+    first_attempt(w, t, call);
+}
+
+/// The next attempt of the same fault.
+#[inline(always)]
+fn goes_on<W: World>(w: &W, f: &mut InFlight, call: &Call) {
+    f.path = retried_path(w, f.path, call.flags);
+    f.flags = call.flags;
+    f.attempts = f.attempts.saturating_add(1);
+    f.phase = phase::ATTEMPT;
 }
 
 /// The hook at an attempt's end was skipped. If the kernel has not counted the fault and this attempt
-/// goes on with it, it was a retry.
+/// goes on with it, it was a retry. True: the fault is over.
 #[inline(always)]
-fn skipped_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
-    let (grown, _) = w.grown(t);
-    uncommon(t);
-    if grown == 0 && continues(w, &t.fault, address, flags, regs) {
+fn skipped_end<W: World>(w: &W, t: &mut Thread, call: &Call) -> bool {
+    let (grown, majors) = w.grown(t);
+    if grown == 0 && continues(w, &t.fault, call) {
+        uncommon(t);
         t.fault.phase = phase::RETRYING;
-        w.gives_up(&mut t.fault, has(flags, w.tried()));
+        let major = was_major(w, &t.fault, call);
+        w.gives_up(&mut t.fault, major);
+        false
     } else {
-        w.loss(Loss::UnmatchedEntry);
+        over(w, t, grown, majors);
+        true
+    }
+}
+
+/// Whether an attempt whose end was not seen was major, by the one after it: under the VMA lock only a
+/// major attempt's successor is marked as tried, under `mmap_lock` each; there, one that waited for I/O.
+#[inline(always)]
+fn was_major<W: World>(w: &W, f: &InFlight, next: &Call) -> bool {
+    has(next.flags, w.tried()) && (has(f.flags, w.vma_lock()) || (f.slow != 0 && f.waits.had_io()))
+}
+
+/// The attempt is over, and the hook at its end was skipped. If the kernel has counted one fault
+/// since, it was this; its time is not known.
+#[inline(always)]
+fn over<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
+    w.loss(Loss::UnmatchedEntry);
+    if grown != 1 {
+        uncommon(t);
         t.fault.phase = phase::IDLE;
+    } else if t.fault.common != common::NO && t.fault.slow == 0 && majors == 0 {
+        t.fault.forget();
+        w.common_ended(t);
+    } else {
+        uncommon(t);
+        t.fault.timed = timed::NO;
+        finish(w, t, majors != 0, false, 0);
+    }
+}
+
+/// The thread asks for a lock for a fault of another address: the attempt it was last seen in is over.
+#[inline(always)]
+pub fn is_elsewhere<W: World>(w: &W, t: &mut Thread) {
+    if t.fault.phase != phase::ATTEMPT {
+        return;
+    }
+    let (grown, majors) = w.grown(t);
+    if w.sees_exits() {
+        over(w, t, grown, majors);
+    } else {
+        ends_unseen(w, t, grown, majors);
     }
 }
 
@@ -164,38 +222,26 @@ fn uncommon(t: &mut Thread) {
     if t.fault.common != common::NO {
         t.fault.common = common::NO;
         t.fault.vm_ops = 0;
+        t.fault.kind = Kind::Anon as u8;
     }
 }
 
 #[inline(always)]
-fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
-    // The most common first.
-    let path = if has(flags, w.vma_lock()) {
-        Path::VmaLock
-    } else if !regs {
-        if has(flags, w.remote()) {
-            Path::Remote
-        } else {
-            Path::Gup
-        }
-    } else if w.vma_lock() == 0 || !has(flags, w.user()) {
-        Path::MmapLock
-    } else {
-        Path::Fallback
-    };
+fn first_attempt<W: World>(w: &W, t: &mut Thread, call: &Call) {
+    let path = first_path(w, call);
     let sampled = t.minor & u64::from(w.sample() - 1) == 0;
     let f = &mut t.fault;
-    if f.phase != phase::LOCKING || f.address != address {
+    if f.phase != phase::LOCKING || f.address != call.address {
         f.slow = 0;
         f.fallback = 0;
-        f.address = address;
+        f.address = call.address;
         f.timed = timed::NO;
         if sampled {
             f.timed = timed::SAMPLED;
             f.start_ns = w.now();
         }
     }
-    f.flags = flags;
+    f.flags = call.flags;
     f.attempts = 1;
     f.path = path as u8;
     f.phase = phase::ATTEMPT;
@@ -211,20 +257,39 @@ fn first_attempt<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs
     }
 }
 
+/// The path of a fault that ends in its first attempt.
+#[inline(always)]
+fn first_path<W: World>(w: &W, call: &Call) -> Path {
+    // The most common first.
+    if has(call.flags, w.vma_lock()) {
+        Path::VmaLock
+    } else if !call.regs {
+        if has(call.flags, w.remote()) {
+            Path::Remote
+        } else {
+            Path::Gup
+        }
+    } else if w.vma_lock() == 0 || !has(call.flags, w.user()) {
+        Path::MmapLock
+    } else {
+        Path::Fallback
+    }
+}
+
 /// Whether an attempt after `VM_FAULT_RETRY` goes on with the same fault; if not, a signal was
 /// handled in between and the instruction faulted afresh. A retry under `mmap_lock` is marked TRIED,
 /// but for the one that follows an attempt under the VMA lock, which is marked only if that was
 /// major. Under the VMA lock only a kernel goes on that retries there.
 #[inline(always)]
-fn continues<W: World>(w: &W, f: &InFlight, address: u64, flags: u32, regs: bool) -> bool {
+fn continues<W: World>(w: &W, f: &InFlight, call: &Call) -> bool {
     let by_hand = f.path == Path::Gup as u8 || f.path == Path::Remote as u8;
-    if f.address != address || by_hand == regs || has(f.flags ^ flags, w.user()) {
+    if f.address != call.address || by_hand == call.regs || has(f.flags ^ call.flags, w.user()) {
         return false;
     }
-    if has(flags, w.tried()) {
+    if has(call.flags, w.tried()) {
         return true;
     }
-    if has(flags, w.vma_lock()) {
+    if has(call.flags, w.vma_lock()) {
         w.retries_under_vma_lock()
     } else {
         has(f.flags, w.vma_lock())
@@ -242,20 +307,13 @@ fn retried_path<W: World>(w: &W, before: u8, flags: u32) -> u8 {
     }
 }
 
-/// `handle_mm_fault(.., address, ..)` returned `ret`.
+/// The call of `handle_mm_fault` returned `ret`.
 #[inline(always)]
-pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
-    let open = t.fault.phase == phase::ATTEMPT || t.fault.phase == phase::RETRYING;
+pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) {
+    let begun = t.fault.phase == phase::ATTEMPT && t.fault.address == call.address;
     uncommon(t);
-    if !open || t.fault.address != address {
-        w.grown(t);
-        misfit(w, t);
+    if !begun && !skipped_begin(w, t, call, ret) {
         return;
-    }
-    if t.fault.phase == phase::RETRYING {
-        // The entry of this attempt was skipped. Its flags are not known, but every kernel so far
-        // retries under mmap_lock.
-        t.fault.path = retried_path(w, t.fault.path, 0);
     }
     let plain = !has(ret, w.special());
     if !plain && has(ret, w.retry()) {
@@ -270,6 +328,50 @@ pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, address: u64, ret: u32) {
         return;
     }
     finish(w, t, majors != 0, error, ret);
+}
+
+/// The hook at the attempt's begin was skipped. True: it is made good, but for the time. False: the
+/// attempt has ended, as far as can be told.
+#[inline(always)]
+fn skipped_begin<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) -> bool {
+    if t.fault.phase == phase::RETRYING && continues(w, &t.fault, call) {
+        goes_on(w, &mut t.fault, call);
+        return true;
+    }
+    w.loss(Loss::UnmatchedExit);
+    let retry = has(ret, w.retry());
+    let vma_gone = has(ret, w.special()) && !has(ret, w.error());
+    if t.fault.phase == phase::ATTEMPT || (vma_gone && !retry) {
+        w.grown(t);
+        t.fault.phase = phase::IDLE;
+        return false;
+    }
+    if !retry && t.fault.phase == phase::RETRYING {
+        was_interrupted(w, t);
+    }
+    if retry {
+        // It is not counted: what is, came before.
+        if t.fault.phase == phase::RETRYING {
+            given_up(w, t);
+        } else {
+            w.grown(t);
+        }
+        // The next attempt is to be known for what it is.
+        let path = first_path(w, call) as u8;
+        let f = &mut t.fault;
+        f.start_ns = w.now();
+        begins(f, call.address, timed::NEVER);
+        f.flags = call.flags;
+        f.attempts = 1;
+        f.path = path;
+        f.phase = phase::RETRYING;
+        return false;
+    }
+    first_attempt(w, t, call);
+    if t.fault.timed == timed::SAMPLED {
+        t.fault.timed = timed::NO;
+    }
+    true
 }
 
 /// What ended is not the fault that was seen to begin.
@@ -292,13 +394,19 @@ fn finish<W: World>(w: &W, t: &mut Thread, major: bool, error: bool, ret: u32) {
 /// came first, or the attempt that ended this one was missed.
 #[inline(always)]
 pub fn given_up<W: World>(w: &W, t: &mut Thread) {
-    t.fault.phase = phase::IDLE;
     if w.grown(t).0 == 0 {
-        t.fault.path = Path::Interrupted as u8;
-        w.interrupted(t);
+        was_interrupted(w, t);
     } else {
+        t.fault.phase = phase::IDLE;
         w.loss(Loss::UnmatchedEntry);
     }
+}
+
+#[inline(always)]
+fn was_interrupted<W: World>(w: &W, t: &mut Thread) {
+    t.fault.phase = phase::IDLE;
+    t.fault.path = Path::Interrupted as u8;
+    w.interrupted(t);
 }
 
 /// The thread exits: nothing will come next to show how its last fault ended.
@@ -306,15 +414,7 @@ pub fn given_up<W: World>(w: &W, t: &mut Thread) {
 pub fn thread_exits<W: World>(w: &W, t: &mut Thread) {
     match t.fault.phase {
         phase::RETRYING => given_up(w, t),
-        phase::ATTEMPT if w.sees_exits() => {
-            w.loss(Loss::UnmatchedEntry);
-            t.fault.phase = phase::IDLE;
-            w.grown(t);
-        }
-        phase::ATTEMPT => {
-            let (grown, majors) = w.grown(t);
-            ends_unseen(w, t, grown, majors);
-        }
+        phase::ATTEMPT => is_elsewhere(w, t),
         _ => {
             w.grown(t);
         }
@@ -325,12 +425,12 @@ pub fn thread_exits<W: World>(w: &W, t: &mut Thread) {
 /// fault, it is over and had no event: get_user_pages, or the event was skipped. If not, it was a
 /// retry, which this attempt goes on with, or an error.
 #[inline(always)]
-fn unseen_end<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32, regs: bool) {
+fn unseen_end<W: World>(w: &W, t: &mut Thread, call: &Call) {
     let (grown, majors) = w.grown(t);
-    if grown == 0 && continues(w, &t.fault, address, flags, regs) {
+    if grown == 0 && continues(w, &t.fault, call) {
         t.fault.phase = phase::RETRYING;
-        // Only a major attempt's successor is marked as tried.
-        w.gives_up(&mut t.fault, has(flags, w.tried()));
+        let major = was_major(w, &t.fault, call);
+        w.gives_up(&mut t.fault, major);
         return;
     }
     ends_unseen(w, t, grown, majors);
@@ -357,16 +457,18 @@ pub fn accounted<W: World>(w: &W, t: &mut Thread, major: bool) {
     }
 }
 
-/// The fault begins with a lock to take.
+/// The fault begins with a lock to take. `user`: it is one of user mode.
 #[inline(always)]
-pub fn begins_locking<W: World>(w: &W, t: &mut Thread, address: u64) {
+pub fn begins_locking<W: World>(w: &W, t: &mut Thread, address: u64, user: bool) {
+    t.fault.flags = if user { w.user() } else { 0 };
     t.fault.start_ns = w.now();
     begins(&mut t.fault, address, timed::ALWAYS);
 }
 
 /// The fault begins, and most that begin so need no lock.
 #[inline(always)]
-pub fn begins_early<W: World>(w: &W, t: &mut Thread, address: u64) {
+pub fn begins_early<W: World>(w: &W, t: &mut Thread, address: u64, user: bool) {
+    t.fault.flags = if user { w.user() } else { 0 };
     if t.minor & u64::from(w.sample() - 1) == 0 {
         t.fault.start_ns = w.now();
         begins(&mut t.fault, address, timed::SAMPLED);
@@ -397,7 +499,9 @@ impl InFlight {
                 self.start_ns = w.now();
             }
             // Each counts for itself: only common faults are sampled.
-            self.timed = timed::ALWAYS;
+            if self.timed != timed::NEVER {
+                self.timed = timed::ALWAYS;
+            }
         }
         &mut self.waits
     }

@@ -37,7 +37,12 @@ pub mod timed {
     pub const SAMPLED: u8 = 1;
     /// For itself alone.
     pub const ALWAYS: u8 = 2;
+    /// It began before it was seen, so its time will not be known.
+    pub const NEVER: u8 = 3;
 }
+
+/// The kind of a fault whose VMA was not looked at while it could be.
+pub const UNKNOWN: u8 = u8::MAX;
 
 /// The fault in flight.
 #[repr(C)]
@@ -52,6 +57,7 @@ pub struct InFlight {
     pub vm_flags: u64,
     /// Of the latest attempt, as the kernel passed them.
     pub flags: u32,
+    /// A [`crate::words::Kind`], or [`UNKNOWN`].
     pub kind: u8,
     pub pad: [u8; 3],
     // From here on eight bytes that a common fault writes as one word, and looks at in pairs.
@@ -107,7 +113,8 @@ pub struct VmaRequest {
     pub woken: u32,
     /// As in [`Lock`].
     pub stack: u32,
-    pub pad: u32,
+    pub op: u8,
+    pub pad: [u8; 3],
 }
 
 /// Where the eight bytes begin that a common fault writes at once.

@@ -83,6 +83,8 @@ pub struct GaveUp {
     pub no_map_pages: bool,
     /// The VMA has operations: what it maps is not anonymous.
     pub has_ops: bool,
+    /// VMA locks as they were at first: many faults gave them up at once, for no reason of their own.
+    pub early: bool,
 }
 
 impl Waits {
@@ -195,6 +197,10 @@ impl Waits {
             }
         } else if saw(seen::SHMEM) {
             RetryReason::ShmemHole
+        } else if saw(seen::SWAP) && (how.major || saw(seen::IO)) {
+            RetryReason::SwapIn
+        } else if how.early && how.vma_lock {
+            RetryReason::Other
         } else if saw(seen::SWAP) {
             RetryReason::DevicePrivate
         } else if how.vma_lock && how.no_map_pages && !saw(seen::HUGETLB) {
@@ -272,6 +278,12 @@ impl Waits {
             which = HeldWait::FolioLock as u8 + 1;
         }
         which
+    }
+
+    /// The attempt in progress has waited in `io_schedule`.
+    #[inline(always)]
+    pub fn had_io(&self) -> bool {
+        self.seen & seen::IO != 0
     }
 
     #[inline(always)]

@@ -69,7 +69,7 @@ words! {
     FallbackReason {
         WriteActive = "write_active",
         NoVmaOrRaced = "no_vma_or_raced",
-        /// Kernels before 6.7: an anonymous VMA that never had a page.
+        /// Kernels before 6.10: an anonymous VMA that never had a page.
         AnonVma = "anon_vma",
         /// Kernels before 6.7: a VMA that is not anonymous.
         Unsupported = "unsupported",
@@ -170,6 +170,7 @@ words! {
         Proc = "proc",
         Ptrace = "ptrace",
         Uffd = "uffd",
+        Binder = "binder",
         Khugepaged = "khugepaged",
         Numa = "numa",
         Kernel = "kernel",
@@ -198,9 +199,9 @@ words! {
         MapFull = "map_full",
         /// A map lookup that cannot fail, failed.
         StateMissing = "state_missing",
-        /// An attempt began while the thread's last one had not ended.
+        /// The end of an attempt was not seen: its fault has no time, if it is told at all.
         UnmatchedEntry = "unmatched_entry",
-        /// An attempt ended that had not been seen to begin.
+        /// The begin of an attempt was not seen; as above.
         UnmatchedExit = "unmatched_exit",
         /// A thread seemed to hold more address spaces than any caller does: a release was missed.
         HoldOverflow = "hold_overflow",

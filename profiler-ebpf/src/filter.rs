@@ -3,14 +3,14 @@
 
 use aya_ebpf::helpers::{bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id};
 use profiler_common::{
-    config::{CGROUP_DEPTH, targeted},
+    config::{CGROUP_DEPTH, check, targeted},
     words::Loss,
 };
 
 use crate::{
     count,
     globals::opt,
-    maps::{ARMED, CGROUPS, MMS, TARGETS, UIDS},
+    maps::{ARMED, CGROUPS, CHECK, MMS, TARGETS, UIDS},
 };
 
 #[inline(always)]
@@ -30,7 +30,7 @@ pub fn sample() -> u32 {
 
 #[inline(always)]
 pub fn is_self(tgid: u32) -> bool {
-    tgid == opt::SELF_TGID()
+    CHECK.get(check::OWN_TGID).is_some_and(|own| *own == tgid)
 }
 
 #[inline(always)]

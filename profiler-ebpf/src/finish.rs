@@ -16,7 +16,7 @@ use profiler_common::{
 
 use crate::{
     count, emit, filter,
-    globals::{MISSING, flag, has, off},
+    globals::{MISSING, flag, has, off, opt},
     kernel::{Mem, Probed, Typed, any, now, task},
     maps::{COMPONENTS, FAULTS, IO_WAITS, VMA_SIZES},
     prio, vma, window,
@@ -133,9 +133,7 @@ fn weight(f: &InFlight) -> u64 {
 pub fn settle(t: &mut Thread, major: bool) {
     let f = &mut t.fault;
     window::closes(f);
-    if f.waits.ever & (seen::SWAP | seen::MIGRATION) == seen::SWAP {
-        f.kind = Kind::Swap as u8;
-    }
+    f.kind = kind_of(f);
     f.waits
         .attempt_kept(has(f.flags, flag::FAULT_FLAG_TRIED()), major);
     let waits = &f.waits;
@@ -146,6 +144,16 @@ pub fn settle(t: &mut Thread, major: bool) {
                 c.held_wait_ns[reason] += waits.held_ns[reason];
             }
         });
+    }
+}
+
+/// The kind of what was faulted in; that of the VMA, but for swap.
+#[inline(always)]
+pub fn kind_of(f: &InFlight) -> u8 {
+    if f.waits.ever & (seen::SWAP | seen::MIGRATION) == seen::SWAP {
+        Kind::Swap as u8
+    } else {
+        f.kind
     }
 }
 
@@ -227,7 +235,8 @@ fn vma_size(t: &Thread) {
     };
     // SAFETY: this CPU's own copy.
     let sizes = unsafe { &mut *sizes };
-    let pages = (f.vm_end - f.vm_start) >> 12;
+    // The mask is for the verifier.
+    let pages = (f.vm_end - f.vm_start) >> (opt::PAGE_SHIFT() & 63);
     let bucket = black_box(profiler_common::hist::log2(pages.max(1)) as usize);
     if bucket >= SIZES {
         return;

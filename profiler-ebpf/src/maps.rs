@@ -11,7 +11,7 @@ use profiler_common::{
     },
     config::{
         CHOSEN_MAX, FRAMES_MAX, MMS_MAX, RING_BYTES, SLOTS_MAX, STACKS_MAX, SYSCALLS, TARGETS_MAX,
-        THREADS_MAX, WINDOW_MMS_MAX,
+        THREADS_MAX, WINDOW_MMS_MAX, check,
     },
     record::FaultRecord,
     thread::Thread,
@@ -23,9 +23,9 @@ use profiler_common::{
 #[btf_map]
 pub static ARMED: Array<u32, 1> = Array::new();
 
-/// The verdict of the self-check.
+/// What the self-check found, and who vmascope is.
 #[btf_map]
-pub static CHECK: Array<u32, 1> = Array::new();
+pub static CHECK: Array<u32, { check::ENTRIES }> = Array::new();
 
 const MMAPABLE: usize = aya_ebpf::bindings::BPF_F_MMAPABLE as usize;
 

@@ -10,7 +10,7 @@ use profiler_common::{
 
 use crate::{
     emit,
-    globals::{MISSING, off},
+    globals::{MISSING, flag, has, off},
     kernel::{Mem, Typed, task, user_regs},
     maps::SYSCALL_OPS,
     thread,
@@ -23,6 +23,13 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 // include/uapi/linux/sched.h, include/uapi/linux/prctl.h
 const CLONE_VM: u64 = 0x100;
 const PR_SET_VMA: u64 = 0x5356_4d41;
+// include/uapi/linux/userfaultfd.h, include/uapi/linux/android/binder.h, include/uapi/linux/fs.h
+const UFFDIO: u16 = 0xaa;
+const BINDER: u16 = b'b' as u16;
+const PAGEMAP_SCAN: u16 = (b'f' as u16) << 8 | 16;
+const PROCMAP_QUERY: u16 = (b'f' as u16) << 8 | 17;
+// arch/x86/include/uapi/asm/unistd.h
+const X32_SYSCALL_BIT: i32 = 0x4000_0000;
 // include/uapi/asm-generic/mman-common.h
 const MAP_FIXED: u64 = 0x10;
 
@@ -31,6 +38,18 @@ const MAP_FIXED: u64 = 0x10;
 pub fn exits(task: *const u8) -> bool {
     // SAFETY: typed pointer, offset of an unsigned int.
     unsafe { Typed::read::<u32>(task, off::TASK_FLAGS()) & PF_EXITING != 0 }
+}
+
+#[inline(always)]
+pub fn is_kernel_thread(task: *const u8) -> bool {
+    // SAFETY: as above.
+    unsafe { Typed::read::<u32>(task, off::TASK_FLAGS()) & PF_KTHREAD != 0 }
+}
+
+/// The kernel was entered by a system call, not by an exception.
+#[inline(always)]
+pub fn in_syscall() -> bool {
+    syscall(user_regs(task())) >= 0
 }
 
 /// The operation the current thread is in, for a lock of address space `mm`.
@@ -48,8 +67,13 @@ pub fn current(t: &Thread) -> Op {
     }
     let regs = user_regs(task);
     let nr = syscall(regs);
-    // Not in a system call: the kernel was entered by an exception.
-    if nr < 0 || (t.fault.phase != phase::IDLE && thread::still_faults(t)) {
+    // Not in a system call: the kernel was entered by an exception. In one, a fault of user mode has
+    // ended, seen or not.
+    if nr < 0
+        || (t.fault.phase != phase::IDLE
+            && !has(t.fault.flags, flag::FAULT_FLAG_USER())
+            && thread::still_faults(t))
+    {
         return Op::Fault;
     }
     of_syscall(nr as u32, compat(task), regs)
@@ -72,21 +96,11 @@ fn syscall(regs: *const u8) -> i32 {
     // the other branch away.
     unsafe {
         if off::REGS_ORIG_AX() != MISSING {
-            Typed::read::<u64>(regs, off::REGS_ORIG_AX()) as i32
+            // A call by the x32 ABI has a bit of its own.
+            let nr = Typed::read::<u64>(regs, off::REGS_ORIG_AX()) as i32;
+            if nr < 0 { nr } else { nr & !X32_SYSCALL_BIT }
         } else {
             Typed::read::<u32>(regs, off::REGS_SYSCALLNO()) as i32
-        }
-    }
-}
-
-#[inline(always)]
-fn first_argument(regs: *const u8) -> u64 {
-    // SAFETY: as in `syscall`.
-    unsafe {
-        if off::REGS_ORIG_AX() != MISSING {
-            Typed::read(regs, off::REGS_DI())
-        } else {
-            Typed::read(regs, off::REGS_ORIG_X0())
         }
     }
 }
@@ -98,10 +112,7 @@ pub fn range(op: u8) -> (u64, u64) {
     if op == Op::Fork as u8 {
         return (0, u64::MAX);
     }
-    if compat(task) {
-        return (0, 0);
-    }
-    let [a, b, c, d] = args(user_regs(task));
+    let [a, b, c, d] = args(user_regs(task), compat(task));
     let (start, len) = if op == Op::PrctlVma as u8 {
         (c, d)
     } else if op == Op::Munmap as u8
@@ -121,11 +132,19 @@ pub fn range(op: u8) -> (u64, u64) {
     (start, start.wrapping_add(len))
 }
 
+/// The first four arguments. Those of i386 are in other registers; those of arm are where arm64's are.
 #[inline(always)]
-fn args(regs: *const u8) -> [u64; 4] {
+fn args(regs: *const u8, compat: bool) -> [u64; 4] {
     // SAFETY: as in `syscall`.
     unsafe {
-        if off::REGS_ORIG_AX() != MISSING {
+        if off::REGS_ORIG_AX() != MISSING && compat {
+            [
+                Typed::read(regs, off::REGS_BX()),
+                Typed::read(regs, off::REGS_CX()),
+                Typed::read(regs, off::REGS_DX()),
+                Typed::read(regs, off::REGS_SI()),
+            ]
+        } else if off::REGS_ORIG_AX() != MISSING {
             [
                 Typed::read(regs, off::REGS_DI()),
                 Typed::read(regs, off::REGS_SI()),
@@ -170,16 +189,31 @@ fn of_syscall(nr: u32, compat: bool, regs: *const u8) -> Op {
     };
     match Op::from_raw(*raw) {
         Some(op) => op,
-        None => by_argument(*raw, first_argument(regs)),
+        None => {
+            let [a, b, ..] = args(regs, compat);
+            by_argument(*raw, a, b)
+        }
     }
 }
 
 #[inline(never)]
-fn by_argument(raw: u8, arg0: u64) -> Op {
+fn by_argument(raw: u8, arg0: u64, arg1: u64) -> Op {
     match raw {
         syscall_op::CLONE => fork_or_other(arg0),
         syscall_op::CLONE3 => fork_or_other(clone3_flags(arg0)),
         syscall_op::PRCTL if arg0 as u32 as u64 == PR_SET_VMA => Op::PrctlVma,
+        syscall_op::IOCTL => of_ioctl(arg1 as u32),
+        _ => Op::Other,
+    }
+}
+
+/// include/uapi/asm-generic/ioctl.h: a type in bits 8 to 15, a number below.
+#[inline(always)]
+fn of_ioctl(request: u32) -> Op {
+    match request as u16 {
+        nr if nr & 0xff00 == UFFDIO << 8 => Op::Uffd,
+        nr if nr & 0xff00 == BINDER << 8 => Op::Binder,
+        PROCMAP_QUERY | PAGEMAP_SCAN => Op::Proc,
         _ => Op::Other,
     }
 }

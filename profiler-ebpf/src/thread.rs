@@ -63,8 +63,9 @@ fn slot_of(tid: u32) -> u32 {
     tid & (SLOTS_MAX - 1)
 }
 
+/// The entry of the thread that has, or had, this number.
 #[inline(always)]
-fn find(tid: u32, task: u64) -> Option<&'static mut Thread> {
+pub fn find(tid: u32, task: u64) -> Option<&'static mut Thread> {
     // SAFETY: a map value lives while the program runs; only the thread that `task` names writes
     // to it.
     unsafe {
@@ -90,7 +91,6 @@ pub fn current(mm: u64) -> Option<&'static mut Thread> {
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if filter::is_self(tgid) {
-        count::counters(|c| c.own_faults += 1);
         return None;
     }
     let target = filter::is_target(tgid);
@@ -180,11 +180,15 @@ pub fn own_mm() -> u64 {
     unsafe { Typed::read::<u64>(task(), off::TASK_MM()) }
 }
 
-/// Remembers whose the current address space is: at a thread's first event and after exec.
+/// Remembers whose the current address space is: at a thread's first event and after exec. Not of
+/// one that only borrows it: a child of vfork, a kernel thread.
 #[inline(always)]
 pub fn own_mm_seen(tgid: u32) {
-    let mm = own_mm();
-    if mm != 0 {
+    let (mm, task) = (own_mm(), task());
+    // SAFETY: typed pointer, offset of a pointer.
+    let vforked = off::TASK_VFORK_DONE() != MISSING
+        && unsafe { Typed::read::<u64>(task, off::TASK_VFORK_DONE()) } != 0;
+    if mm != 0 && !vforked && !op::is_kernel_thread(task) {
         // An LRU insert only fails when another CPU races it to the same key.
         let _ = MMS.insert(mm, tgid, 0);
     }

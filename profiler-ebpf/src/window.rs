@@ -16,7 +16,7 @@ use profiler_common::{
 };
 
 use crate::{
-    count, emit,
+    count, emit, finish,
     globals::{flag, has},
     kernel::now,
     maps::WINDOWS,
@@ -89,7 +89,7 @@ extern "C" fn window_record(f: *mut InFlight, now_over: u32) -> u32 {
             address: f.address,
             vm_start: window.vm_start,
             vm_end: window.vm_end,
-            vma_kind: f.kind,
+            vma_kind: finish::kind_of(f),
             retry: f.waits.retry,
             folio: f.waits.folio,
             pad: [0; 5],

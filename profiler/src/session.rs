@@ -101,7 +101,7 @@ pub fn start(asked: &Asked) -> Result<Live, SessionError> {
         loaded: Some(loaded),
         maps,
         ring,
-        blamer: Blamer::default(),
+        blamer: Blamer::new(host::page_size()),
         conflicts: Conflicts::default(),
         stacks,
         timing: None,

@@ -10,6 +10,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext},
 };
 use profiler_common::{
+    config::fault_hook,
     thread::{Thread, phase},
     waits::seen,
     words::FolioState,
@@ -17,15 +18,26 @@ use profiler_common::{
 
 use super::fault::ELSEWHERE;
 use crate::{
-    globals::{MISSING, flag, off},
+    globals::{MISSING, flag, has, off, opt},
     kernel::{Mem, Probed, Typed, now, task},
-    thread, vma,
+    op, thread, vma,
 };
 
 /// The current thread, if it is in an attempt.
 #[inline(always)]
-fn faulting() -> Option<&'static mut Thread> {
-    thread::known().filter(|t| t.fault.phase == phase::ATTEMPT)
+pub fn faulting() -> Option<&'static mut Thread> {
+    thread::known().filter(|t| t.fault.phase == phase::ATTEMPT && !is_over(t))
+}
+
+/// Where ends of attempts are not seen, and no event told of this one: get_user_pages, an error.
+#[inline(always)]
+fn is_over(t: &Thread) -> bool {
+    opt::FAULT_HOOK() == fault_hook::ENTRY && seems_over(t)
+}
+
+#[inline(never)]
+fn seems_over(t: &Thread) -> bool {
+    !thread::still_faults(t) || (has(t.fault.flags, flag::FAULT_FLAG_USER()) && op::in_syscall())
 }
 
 #[inline(always)]
@@ -53,6 +65,7 @@ fn has_vma<M: Mem>(t: &mut Thread, vmf: *const u8) {
     // SAFETY: the vm_fault the hook was given, offset of a pointer.
     let vma = unsafe { M::read::<usize>(vmf, off::VMF_VMA()) } as *const u8;
     t.fault.vma = vma as u64;
+    t.fault.kind = vma::kind::<Probed>(vma) as u8;
     vma::range::<Probed>(&mut t.fault, vma);
 }
 

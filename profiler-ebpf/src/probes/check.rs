@@ -44,7 +44,8 @@ fn self_check(_ctx: RawTracePointContext) {
     } else {
         check::PASSED
     };
-    let _ = CHECK.set(0, verdict, 0);
+    let _ = CHECK.set(check::VERDICT, verdict, 0);
+    let _ = CHECK.set(check::OWN_TGID, tgid, 0);
 }
 
 #[inline(always)]

@@ -14,9 +14,9 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext, PerfEventContext, ProbeContext},
 };
 use profiler_common::{
-    config::fault_hook,
-    fault::{self, World},
-    thread::{InFlight, Lock, Thread, phase, timed},
+    config::{early_vma_lock, fault_hook},
+    fault::{self, Call, World},
+    thread::{InFlight, Lock, Thread, UNKNOWN, phase, timed},
     waits::{GaveUp, seen},
     words::{FallbackReason, Kind, Loss, Mode, Path},
 };
@@ -27,7 +27,7 @@ use crate::{
     globals::{MISSING, flag, has, off, opt},
     kernel::{Mem, Probed, Typed, now, task},
     maps::FAULTS,
-    thread, vma, window,
+    op, thread, vma, window,
 };
 
 // include/uapi/asm-generic/signal.h: the bit of SIGKILL in a sigset_t.
@@ -172,17 +172,25 @@ impl<M: Mem> World for Hook<M> {
         if !M::TYPED || dirties {
             vma::range::<M>(f, self.vma);
             f.kind = vma::kind::<M>(self.vma) as u8;
+        } else if f.vm_ops == 0 {
+            f.kind = Kind::Anon as u8;
+        } else {
+            f.kind = UNKNOWN;
         }
     }
 
     #[inline(always)]
     fn falls_back(&self, f: &mut InFlight) {
-        if opt::EARLY_VMA_LOCK() == 1 && f.fallback == FallbackReason::NoVmaOrRaced as u8 + 1 {
-            if f.vm_ops != 0 {
+        if opt::EARLY_VMA_LOCK() != early_vma_lock::NO
+            && f.fallback == FallbackReason::NoVmaOrRaced as u8 + 1
+        {
+            if f.vm_ops == 0 {
+                // SAFETY: offset of a pointer in the VMA the hook was given.
+                if unsafe { M::read::<u64>(self.vma, off::VMA_ANON_VMA()) } == 0 {
+                    f.fallback = FallbackReason::AnonVma as u8 + 1;
+                }
+            } else if opt::EARLY_VMA_LOCK() == early_vma_lock::ANONYMOUS_ONLY {
                 f.fallback = FallbackReason::Unsupported as u8 + 1;
-            // SAFETY: offset of a pointer in the VMA the hook was given.
-            } else if unsafe { M::read::<u64>(self.vma, off::VMA_ANON_VMA()) } == 0 {
-                f.fallback = FallbackReason::AnonVma as u8 + 1;
             }
         }
         let reason = f.fallback.wrapping_sub(1);
@@ -197,6 +205,7 @@ impl<M: Mem> World for Hook<M> {
             vma_lock: has(f.flags, flag::FAULT_FLAG_VMA_LOCK()),
             no_map_pages: f.vm_ops != 0 && map_pages(f.vm_ops) == 0,
             has_ops: f.vm_ops != 0,
+            early: opt::EARLY_VMA_LOCK() == early_vma_lock::ANONYMOUS_ONLY,
         };
         let waits = f.waits(self);
         let reason = waits.attempt_gave_up(&how) as u8;
@@ -215,6 +224,11 @@ impl<M: Mem> World for Hook<M> {
         } else {
             ends_by_event(t, major);
         }
+    }
+
+    #[inline(always)]
+    fn common_ended(&self, t: &mut Thread) {
+        finish::common(t, false);
     }
 
     #[inline(always)]
@@ -268,7 +282,8 @@ fn ends_by_event(t: &mut Thread, major: bool) {
     if t.fault.slow != 0 {
         finish::settle(t, major);
     }
-    let Some((end, ns)) = finish::count(t, major, opt::FAULT_HOOK() != fault_hook::EVENTS) else {
+    let kind_known = opt::FAULT_HOOK() != fault_hook::EVENTS && t.fault.kind != UNKNOWN;
+    let Some((end, ns)) = finish::count(t, major, kind_known) else {
         return;
     };
     finish::anatomy(t, ns);
@@ -337,9 +352,9 @@ fn accounted(major: bool, address: u64) {
 
 /// An exception entered the kernel, before any lock (x86 tracepoints).
 #[inline(always)]
-fn exception(address: u64, path: Path) {
+fn exception(address: u64, path: Path, user: bool) {
     let Some(t) = thread::current(0) else { return };
-    fault::begins_early(&ELSEWHERE, t, address);
+    fault::begins_early(&ELSEWHERE, t, address, user);
     t.fault.path = path as u8;
 }
 
@@ -348,9 +363,12 @@ fn exception(address: u64, path: Path) {
 #[inline(always)]
 fn locks_mm(address: u64) {
     let Some(t) = thread::current(0) else { return };
+    if t.fault.address != address {
+        fault::is_elsewhere(&ELSEWHERE, t);
+    }
     let f = &mut t.fault;
     if f.phase == phase::IDLE || (f.phase == phase::LOCKING && f.address != address) {
-        fault::begins_locking(&ELSEWHERE, t, address);
+        fault::begins_locking(&ELSEWHERE, t, address, !op::in_syscall());
     } else if opt::FAULT_HOOK() == fault_hook::ENTRY && f.phase == phase::ATTEMPT && f.slow != 0 {
         // Without exit hooks, this is where it shows that the handler is done.
         f.waits.leaves(seen::USERFAULT, now(), 0);
@@ -376,9 +394,18 @@ fn fault_entry(ctx: FEntryContext) {
 #[inline(never)]
 fn begins(ctx: FEntryContext) {
     let Some(t) = thread::current(0) else { return };
-    let regs: *const u8 = ctx.arg(3);
     let hook = Hook::<Typed>::at_entry(ctx.arg(0));
-    fault::attempt_begins(&hook, t, ctx.arg(1), ctx.arg(2), !regs.is_null());
+    let regs: *const u8 = ctx.arg(3);
+    fault::attempt_begins(&hook, t, &call(ctx.arg(1), ctx.arg(2), regs));
+}
+
+#[inline(always)]
+fn call(address: u64, flags: u32, regs: *const u8) -> Call {
+    Call {
+        address,
+        flags,
+        regs: !regs.is_null(),
+    }
 }
 
 #[fexit]
@@ -418,7 +445,9 @@ fn ends(ctx: FExitContext) {
     };
     if t.target == 1 {
         let hook = Hook::<Typed>::at_exit(ctx.arg(0), task);
-        fault::attempt_ends(&hook, t, ctx.arg(1), ctx.arg(4));
+        let regs: *const u8 = ctx.arg(3);
+        let call = call(ctx.arg(1), ctx.arg(2), regs);
+        fault::attempt_ends(&hook, t, &call, ctx.arg(4));
     }
 }
 
@@ -435,7 +464,7 @@ fn fault_entry_kp(ctx: ProbeContext) {
     let Some(t) = thread::current(0) else { return };
     vma_write::settles(&ctx, t);
     let hook = Hook::<Probed>::at_entry(vma);
-    fault::attempt_begins(&hook, t, address, flags, !regs.is_null());
+    fault::attempt_begins(&hook, t, &call(address, flags, regs));
 }
 
 #[fentry]
@@ -473,10 +502,10 @@ fn fault_user_tp(ctx: BtfTracePointContext) {
     } else {
         Path::VmaLock
     };
-    exception(ctx.arg(0), path);
+    exception(ctx.arg(0), path, true);
 }
 
 #[btf_tracepoint]
 fn fault_kernel_tp(ctx: BtfTracePointContext) {
-    exception(ctx.arg(0), Path::MmapLock);
+    exception(ctx.arg(0), Path::MmapLock, false);
 }

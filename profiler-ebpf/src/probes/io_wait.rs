@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use profiler_common::thread::{InFlight, phase};
 
-use super::fault::ELSEWHERE;
+use super::{anatomy::faulting, fault::ELSEWHERE};
 use crate::{
     globals::{MISSING, off},
     kernel::{Mem, Typed, now, task},
@@ -28,9 +28,7 @@ fn run_delay(task: *const u8) -> u64 {
 
 #[inline(always)]
 fn begins() {
-    if let Some(t) = thread::known()
-        && t.fault.phase == phase::ATTEMPT
-    {
+    if let Some(t) = faulting() {
         let now = now();
         t.fault.waits(&ELSEWHERE).io_begins(now, run_delay(task()));
         window::opens(&mut t.fault, now);

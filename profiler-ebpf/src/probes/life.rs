@@ -5,7 +5,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use profiler_common::{fault, thread::phase};
 
-use super::fault::ELSEWHERE;
+use super::{fault::ELSEWHERE, vma_write};
 use crate::{
     emit, filter,
     globals::off,
@@ -28,8 +28,15 @@ fn life_fork_tp(ctx: BtfTracePointContext) {
     }
 }
 
+/// (task, old_pid, bprm): a thread that is not the main one gets the main one's number.
 #[btf_tracepoint]
-fn life_exec_tp(_ctx: BtfTracePointContext) {
+fn life_exec_tp(ctx: BtfTracePointContext) {
+    let (task, old_tid): (*const u8, u32) = (ctx.arg(0), ctx.arg(1));
+    if let Some(t) = thread::find(old_tid, task as u64)
+        && t.tid != t.tgid
+    {
+        t.exited = 1;
+    }
     if let Some(t) = thread::known() {
         t.comm = emit::comm();
         t.fault.phase = phase::IDLE;
@@ -45,9 +52,7 @@ fn life_exec_tp(_ctx: BtfTracePointContext) {
 #[btf_tracepoint]
 fn life_rename_tp(ctx: BtfTracePointContext) {
     let (task, name): (*const u8, *const u8) = (ctx.arg(0), ctx.arg(1));
-    if let Some(t) = thread::known()
-        && t.task == task as u64
-    {
+    if let Some(t) = thread::of::<Typed>(task) {
         t.comm = emit::name(name);
     }
 }
@@ -69,8 +74,9 @@ fn life_free_tp(ctx: BtfTracePointContext) {
 }
 
 #[btf_tracepoint]
-fn life_exit_tp(_ctx: BtfTracePointContext) {
+fn life_exit_tp(ctx: BtfTracePointContext) {
     if let Some(t) = thread::known() {
+        vma_write::settles(&ctx, t);
         if t.target == 1 {
             fault::thread_exits(&ELSEWHERE, t);
         }

@@ -8,18 +8,25 @@ use aya_ebpf::{
 use profiler_common::{thread::Lock, words::Mode};
 
 use super::{
-    mmap_lock::{let_go, of_mmap_lock},
+    mmap_lock::{RWSEM_READER_OWNED, let_go, of_mmap_lock},
     vma_write,
 };
 use crate::{
-    globals::opt,
-    kernel::{any, now},
+    globals::{MISSING, off, opt},
+    kernel::{Mem, Probed, any, now},
     op, stack,
 };
 
+// kernel/locking/rwsem.c, enum rwsem_wake_type: the lock is free. Readers that join other readers,
+// and a writer that becomes a reader, pass another.
+const RWSEM_WAKE_ANY: u32 = 0;
+
 /// Waiters of `sem` are being woken, by whom lets it go, or by a waiter that finds it free.
 #[inline(always)]
-fn wakes(ctx: &impl StackIdContext, sem: u64) {
+fn wakes(ctx: &impl StackIdContext, sem: u64, wake_type: u32) {
+    if wake_type != RWSEM_WAKE_ANY {
+        return;
+    }
     let Some((t, mm)) = of_mmap_lock(sem) else {
         vma_write::let_go_rwsem(ctx, sem);
         return;
@@ -33,7 +40,7 @@ fn wakes(ctx: &impl StackIdContext, sem: u64) {
     let held = Lock {
         mm,
         since_ns: 0,
-        mode: Mode::Read as u8,
+        mode: let_go_by(sem) as u8,
         op: any(op::current(t) as u8),
         contended: 0,
         pad: 0,
@@ -42,15 +49,27 @@ fn wakes(ctx: &impl StackIdContext, sem: u64) {
     let_go(t, held, now());
 }
 
+/// A writer has taken its name off the lock by now; a reader leaves the mark of readers.
+#[inline(always)]
+fn let_go_by(sem: u64) -> Mode {
+    // SAFETY: `Probed` fails instead of faulting.
+    let owner: u64 = unsafe { Probed::read(sem as *const u8, off::RWSEM_OWNER()) };
+    if off::RWSEM_OWNER() != MISSING && owner & RWSEM_READER_OWNED == 0 {
+        Mode::Write
+    } else {
+        Mode::Read
+    }
+}
+
 /// `rwsem_mark_wake(sem, wake_type, wake_q)`
 #[fentry]
 fn rwsem_wake_in(ctx: FEntryContext) {
-    wakes(&ctx, ctx.arg(0));
+    wakes(&ctx, ctx.arg(0), ctx.arg(1));
 }
 
 #[kprobe]
 fn rwsem_wake_kp(ctx: ProbeContext) {
-    if let Some(sem) = ctx.arg(0) {
-        wakes(&ctx, sem);
+    if let (Some(sem), Some(wake_type)) = (ctx.arg(0), ctx.arg(1)) {
+        wakes(&ctx, sem, wake_type);
     }
 }

@@ -321,7 +321,7 @@ fn wait_ends(ctx: &impl StackIdContext, sem: u64, success: bool) {
     }
     let Some(t) = thread::known() else { return };
     if early && t.vma_request.mm != 0 && t.vma_request.sem == sem {
-        vma_write::locked(ctx, t, now(), success);
+        vma_write::locked(ctx, t, now(), success, true);
         return;
     }
     if by_tracepoint {
@@ -363,6 +363,7 @@ fn mmap_waited(t: &mut Thread, mode: u8, op: u8, end: u64, success: bool) {
         since_ns: request.since_ns,
         mode,
         op,
+        in_call: true,
         vma: [0; 2],
         stack: request.stack,
     };
@@ -376,6 +377,8 @@ pub struct Wait {
     pub since_ns: u64,
     pub mode: u8,
     pub op: u8,
+    /// The arguments of the system call are still its own.
+    pub in_call: bool,
     pub vma: [u64; 2],
     pub stack: u32,
 }
@@ -419,7 +422,7 @@ extern "C" fn wait_record(t: *const Thread, w: *const Wait, end_ns: u64, success
     let (Some(t), Some(w)) = (unsafe { (t.as_ref(), w.as_ref()) }) else {
         return 0;
     };
-    let (op_start, op_end) = if w.mode == Mode::Read as u8 {
+    let (op_start, op_end) = if w.mode == Mode::Read as u8 || !w.in_call {
         (0, 0)
     } else {
         op::range(w.op)

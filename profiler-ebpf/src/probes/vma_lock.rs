@@ -35,8 +35,9 @@ fn refused<M: Mem>(mm: *const u8, address: u64) {
     if t.fault.phase == phase::ATTEMPT && t.fault.address == address {
         return; // the attempt's end was skipped: the next one's begin will tell
     }
+    fault::is_elsewhere(&ELSEWHERE, t);
     // Faults of the kernel on user memory try no VMA lock.
-    if op::current(t) as u8 != Op::Fault as u8 {
+    if op::in_syscall() || op::current(t) as u8 != Op::Fault as u8 {
         return;
     }
     // SAFETY: the mm the hook was given.
@@ -48,7 +49,7 @@ fn refused<M: Mem>(mm: *const u8, address: u64) {
     } else {
         FallbackReason::NoVmaOrRaced
     };
-    fault::begins_locking(&ELSEWHERE, t, address);
+    fault::begins_locking(&ELSEWHERE, t, address, true);
     t.fault.fallback = reason as u8 + 1;
 }
 

@@ -58,7 +58,8 @@ fn locks<M: Mem>(vma: *const u8) {
         contended: u32::from(refcnt & VM_REFCNT_READERS > 1),
         woken: 0,
         stack: 0,
-        pad: 0,
+        op,
+        pad: [0; 3],
     };
     if window::any(mm) {
         let section = section(t, mm);
@@ -79,9 +80,9 @@ fn section(t: &Thread, mm: u64) -> u64 {
     }
 }
 
-/// The VMA is locked, or a fatal signal came first.
+/// The VMA is locked, or a fatal signal came first; `in_call`: the thread is in the same system call.
 #[inline(always)]
-pub fn locked(ctx: &impl StackIdContext, t: &mut Thread, end: u64, success: bool) {
+pub fn locked(ctx: &impl StackIdContext, t: &mut Thread, end: u64, success: bool, in_call: bool) {
     let request = t.vma_request;
     t.vma_request.mm = 0;
     if request.mm == 0 || request.contended | request.woken == 0 {
@@ -91,7 +92,8 @@ pub fn locked(ctx: &impl StackIdContext, t: &mut Thread, end: u64, success: bool
         mm: request.mm,
         since_ns: request.since_ns,
         mode: Mode::VmaWrite as u8,
-        op: any(op::current(t) as u8),
+        op: any(request.op),
+        in_call,
         vma: [request.vm_start, request.vm_end],
         stack: if request.stack != 0 {
             request.stack
@@ -115,7 +117,8 @@ pub fn settles(ctx: &impl StackIdContext, t: &mut Thread) {
 fn settle<C: StackIdContext>(ctx: &C, t: &mut Thread) {
     match t.vma_request.until_ns {
         0 => t.vma_request.mm = 0,
-        until => locked(ctx, t, until, true),
+        // With the tracepoints it is settled when `mmap_lock` is let go.
+        until => locked(ctx, t, until, true, opt::LOCKS_ALL() == 1),
     }
 }
 
@@ -202,7 +205,8 @@ pub fn queues(ctx: &impl StackIdContext, sem: u64) {
         contended: 1,
         woken: 0,
         stack: stack::take(ctx),
-        pad: 0,
+        op: any(op::current(t) as u8),
+        pad: [0; 3],
     };
     zero(&mut t.holder);
     name(task, &mut t.holder);
@@ -240,7 +244,7 @@ fn vma_write_in(ctx: FEntryContext) {
 #[fexit]
 fn vma_write_out(ctx: FExitContext) {
     if let Some(t) = thread::known() {
-        locked(&ctx, t, now(), true);
+        locked(&ctx, t, now(), true, true);
     }
 }
 
@@ -253,18 +257,27 @@ fn vma_write_kp(ctx: ProbeContext) {
     locks::<Probed>(vma);
 }
 
-/// (preempt, prev, next, prev_state): `next` is about to run again. If no reader is left in the VMA
-/// it waits for, that was what it waited for.
+/// (preempt, prev, next, prev_state): `next` is about to run again. If it slept for the readers of a
+/// VMA, and none is left, that was what it waited for.
 #[btf_tracepoint]
 fn vma_switch_tp(ctx: BtfTracePointContext) {
-    let Some(t) = thread::of::<Typed>(ctx.arg(2)) else {
+    let next: *const u8 = ctx.arg(2);
+    let Some(t) = thread::of::<Typed>(next) else {
         return;
     };
     let request = &mut t.vma_request;
     if request.mm == 0 || request.sem == 0 || request.until_ns != 0 {
         return;
     }
-    // SAFETY: `Probed` fails instead of faulting; the writer's `mmap_lock` keeps the VMA.
+    // SAFETY: `Probed` fails instead of faulting.
+    let sleeper = unsafe {
+        let wait = (request.mm as *const u8).add((off::MM_VMA_WRITER_WAIT() & 0xffff) as usize);
+        Probed::read::<u64>(wait, off::RCUWAIT_TASK())
+    };
+    if sleeper != next as u64 {
+        return;
+    }
+    // SAFETY: as above; the writer's `mmap_lock` keeps the VMA.
     let refcnt: u32 = unsafe { Probed::read(request.sem as *const u8, off::VMA_REFCNT()) };
     if refcnt & VM_REFCNT_READERS <= 1 {
         request.until_ns = now();

@@ -25,8 +25,8 @@ const THREADS: usize = 8 * 1024;
 /// `mmap_lock`, or the lock of a VMA, of one address space.
 type Lock = (bool, u64);
 
-#[derive(Default)]
 pub struct Blamer {
+    page_size: u64,
     holds: HashMap<Lock, Holds>,
     remembered: usize,
     waits: HashMap<u32, VecDeque<Past>>,
@@ -54,6 +54,17 @@ struct Past {
 }
 
 impl Blamer {
+    pub fn new(page_size: u64) -> Self {
+        Self {
+            page_size,
+            holds: HashMap::new(),
+            remembered: 0,
+            waits: HashMap::new(),
+            last_id: 0,
+            forgotten: 0,
+        }
+    }
+
     /// Waits for which some of the holders were forgotten.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
@@ -133,10 +144,10 @@ impl Blamer {
             }
             blame.inversion = least_prio > wait.prio;
             if wait.mode == Mode::VmaWrite && edge.address != 0 {
-                let page = edge.address & !0xfff;
+                let page = edge.address - edge.address % self.page_size;
                 blame.same_page = wait
                     .range
-                    .map(|(start, end)| page + 0xfff >= start && page < end);
+                    .map(|(start, end)| start.saturating_sub(page) < self.page_size && page < end);
             }
             wait.holder = Some(edge);
         }
@@ -367,7 +378,7 @@ mod tests {
 
     #[test]
     fn in_a_convoy_the_long_holder_is_blamed() {
-        let mut blamer = Blamer::default();
+        let mut blamer = Blamer::new(4096);
         blamer.held(hold(1, Mode::Write, 1_000, 1_000_000));
         for i in 0..20 {
             let tid = 10 + i as u32;
@@ -383,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_chain_hangs_on_the_wait_below() {
-        let mut blamer = Blamer::default();
+        let mut blamer = Blamer::new(4096);
         blamer.held(hold(1, Mode::VmaWrite, 0, 900));
         let mut below = wait(2, Mode::VmaWrite, 100, 910);
         below.prio = 90;
@@ -404,7 +415,7 @@ mod tests {
 
     #[test]
     fn the_longest_of_readers_covers_the_others() {
-        let mut blamer = Blamer::default();
+        let mut blamer = Blamer::new(4096);
         blamer.held(hold(2, Mode::Read, 400, 500));
         blamer.held(hold(1, Mode::Read, 10, 900));
         let mut w = wait(9, Mode::Write, 100, 1_000);
@@ -416,7 +427,7 @@ mod tests {
 
     #[test]
     fn without_starts_a_hold_begins_where_the_last_ended() {
-        let mut blamer = Blamer::default();
+        let mut blamer = Blamer::new(4096);
         blamer.held(hold(1, Mode::Write, 0, 800));
         blamer.held(hold(2, Mode::Write, 0, 900));
         let mut w = wait(9, Mode::Write, 100, 1_000);
@@ -428,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_holder_is_one_segment_and_many_holders_are_not_many() {
-        let mut blamer = Blamer::default();
+        let mut blamer = Blamer::new(4096);
         for at in 0..200 {
             // Every second turn is that of thread 1.
             let tid = 1 + (at % 2) * at;
@@ -447,7 +458,7 @@ mod tests {
 
     #[test]
     fn what_nobody_saw_is_unknown() {
-        let mut blamer = Blamer::default();
+        let mut blamer = Blamer::new(4096);
         let mut w = wait(9, Mode::Read, 100, 1_000);
         blamer.waited(&mut w);
         adds_up(&w);
@@ -465,7 +476,7 @@ mod tests {
                 .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
-        let mut blamer = Blamer::default();
+        let mut blamer = Blamer::new(4096);
         let mut now = 1_000;
         for _ in 0..20_000 {
             now += random(100);

@@ -59,6 +59,7 @@ pub struct Maps {
     armed_ns: u64,
     vmstat: host::Vmstat,
     cpu_ns: u64,
+    own_faults: u64,
 }
 
 impl Maps {
@@ -83,6 +84,7 @@ impl Maps {
             armed_ns: 0,
             vmstat: host::Vmstat::default(),
             cpu_ns: 0,
+            own_faults: 0,
         })
     }
 
@@ -96,6 +98,7 @@ impl Maps {
         self.armed_ns = monotonic_ns;
         self.vmstat = host::vmstat();
         self.cpu_ns = host::own_cpu_ns();
+        self.own_faults = host::own_faults();
         self.mapped_bytes = host::own_mapped_maps_bytes();
     }
 
@@ -122,7 +125,6 @@ impl Maps {
             add(&mut s.anatomy.folio_states, &c.folio_states);
             add(&mut s.anatomy.held_waits, &c.held_waits);
             add(&mut s.anatomy.held_wait_ns, &c.held_wait_ns);
-            s.own_faults += c.own_faults;
             s.events_emitted += c.emitted;
         }
         let runs = self.runs();

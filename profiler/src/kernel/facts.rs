@@ -1,6 +1,6 @@
 //! What this kernel is like, decided by its BTF and never by its version: vendors backport.
 
-use profiler_common::config::MISSING;
+use profiler_common::config::{MISSING, early_vma_lock};
 
 use super::btf::Btf;
 
@@ -127,13 +127,17 @@ impl Facts {
         .fold(0, |mask, bit| mask | bit)
     }
 
-    /// VMA locks as they were before 6.7: only for VMAs that have an anon_vma. Later kernels get one
-    /// in the fault itself, by (__)vmf_anon_prepare.
-    pub fn early_vma_lock(&self) -> bool {
-        self.vma_lock != VmaLock::None
-            && ["__vmf_anon_prepare", "vmf_anon_prepare"]
-                .iter()
-                .all(|f| self.btf.params(f).is_none())
+    /// What VMA locks are not yet for; one of [`early_vma_lock`]. The check for an anon_vma went from
+    /// `lock_vma_under_rcu` into `__vmf_anon_prepare` (mm/memory.c), where the fault gets one.
+    pub fn early_vma_lock(&self) -> u32 {
+        let has = |function: &str| self.btf.params(function).is_some();
+        if self.vma_lock == VmaLock::None || has("__vmf_anon_prepare") {
+            early_vma_lock::NO
+        } else if has("vmf_anon_prepare") || has("vmf_can_call_fault") {
+            early_vma_lock::WITH_ANON_VMA
+        } else {
+            early_vma_lock::ANONYMOUS_ONLY
+        }
     }
 
     /// A field that a signal needs.

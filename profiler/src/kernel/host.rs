@@ -23,9 +23,14 @@ pub fn host() -> Host {
         name: text(&uts.nodename),
         kernel: text(&uts.release),
         arch: text(&uts.machine),
-        page_size: sysconf(libc::_SC_PAGESIZE),
+        page_size: page_size(),
         cpus: sysconf(libc::_SC_NPROCESSORS_ONLN) as u32,
     }
+}
+
+/// In bytes.
+pub fn page_size() -> u64 {
+    sysconf(libc::_SC_PAGESIZE)
 }
 
 fn sysconf(name: libc::c_int) -> u64 {
@@ -121,6 +126,17 @@ pub fn comm(pid: u32) -> Option<String> {
 /// This process's CPU time so far.
 pub fn own_cpu_ns() -> u64 {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// This process's faults so far, as the kernel counts them.
+pub fn own_faults() -> u64 {
+    // SAFETY: rusage is made of integers, and getrusage fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    usage.ru_minflt as u64 + usage.ru_majflt as u64
 }
 
 pub fn own_rss_bytes() -> u64 {

@@ -5,7 +5,7 @@
 use profiler_common::{
     config::{
         SYSCALLS,
-        syscall_op::{CLONE, CLONE3, PRCTL},
+        syscall_op::{CLONE, CLONE3, IOCTL, PRCTL},
     },
     words::Op,
 };
@@ -39,7 +39,7 @@ const TABLE: &[(u8, [i16; 4])] = &[
     (Op::Ptrace as u8, [101, 26, 117, 26]),
     (Op::Ptrace as u8, [310, 347, 270, 376]), // process_vm_readv
     (Op::Ptrace as u8, [311, 348, 271, 377]), // process_vm_writev
-    (Op::Uffd as u8, [323, 374, 282, 388]),   // userfaultfd
+    (IOCTL, [16, 54, 29, 54]),                // of userfaultfd, binder, /proc
     (Op::Numa as u8, [237, 274, 235, 319]),   // mbind
     (Op::Numa as u8, [238, 276, 237, 321]),   // set_mempolicy
     (Op::Numa as u8, [256, 294, 238, 400]),   // migrate_pages
@@ -85,7 +85,7 @@ mod tests {
             (libc::SYS_pread64, Op::Proc as u8),
             (libc::SYS_ptrace, Op::Ptrace as u8),
             (libc::SYS_process_vm_readv, Op::Ptrace as u8),
-            (libc::SYS_userfaultfd, Op::Uffd as u8),
+            (libc::SYS_ioctl, IOCTL),
             (libc::SYS_move_pages, Op::Numa as u8),
             (libc::SYS_getpid, Op::Other as u8),
         ] {

@@ -102,6 +102,10 @@ fn io_wait(chosen: &Chosen) -> Signal {
     match (chosen.rung(Group::IoWait), chosen.rung(Group::FolioRead)) {
         (Some(wait), Some(read)) => {
             let hooks = format!("{}, {}", wait.name, read.name);
+            if wait.kind == HookChoice::Kprobe {
+                let short = "until the thread runs again: one that is preempted, or sleeps more than once, waits longer than told";
+                return signal("io_wait", Approximate, &hooks, &join(&[short, why]));
+            }
             signal("io_wait", Exact, &hooks, why)
         }
         (Some(wait), None) => signal(

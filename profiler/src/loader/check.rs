@@ -23,7 +23,7 @@ pub fn run(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     let map = ebpf
         .map("CHECK")
         .ok_or_else(|| LoadError::Kernel("map CHECK is not in the object".into()))?;
-    let what = match Array::<_, u32>::try_from(map)?.get(&0, 0)? {
+    let what = match Array::<_, u32>::try_from(map)?.get(&check::VERDICT, 0)? {
         check::PASSED => return Ok(()),
         check::NOT_RUN => "nothing: it did not run",
         check::PID => "task_struct.pid",

@@ -12,7 +12,7 @@ use super::{
     hooks::{HookChoice, Ladder},
     table::Group,
 };
-use crate::kernel::{Facts, syscalls};
+use crate::kernel::{Facts, host, syscalls};
 
 /// Every global the kernel side declares, by name.
 pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'static str, u32)> {
@@ -26,7 +26,6 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         .find_map(|(name, offset)| (name == "TASK_PID").then_some(offset))
         .unwrap_or(MISSING);
     let options = [
-        ("SELF_TGID", std::process::id()),
         ("TARGETED", targeted_by(&request.targets)),
         ("CGROUP_LEVELS", levels(&request.targets)),
         (
@@ -69,7 +68,8 @@ pub fn values(facts: &Facts, ladder: &Ladder, request: &Request) -> Vec<(&'stati
         ("VM_FAULT_SPECIAL", facts.vm_fault_special()),
         ("KEEP_STACKS", u32::from(request.stacks)),
         ("TID", if request.empty { MISSING } else { tid }),
-        ("EARLY_VMA_LOCK", u32::from(facts.early_vma_lock())),
+        ("PAGE_SHIFT", host::page_size().trailing_zeros()),
+        ("EARLY_VMA_LOCK", facts.early_vma_lock()),
         ("FAULT_HOOK", fault_hook),
     ];
     facts.globals().chain(options).collect()

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::{
     Test,
-    queue::{Run, Seen, counted, list, near},
+    queue::{Run, Seen, counted, is, list, near},
 };
-use crate::lab::evidence::{Evidence, number};
+use crate::lab::evidence::{Evidence, field, number};
 use crate::step::Outcome;
 
 /// A run, and the scenario's arguments.
@@ -189,6 +189,12 @@ fn met(seen: &Seen, args: &[&str]) -> Result<()> {
         came.start() * 10 >= writers * 8,
         "of {writers} writers {came:?} came in time"
     );
+    let faulter = number(&seen.truth, "/fault/tid")?;
+    for window in &seen.windows {
+        if field(window, "tid")? == faulter {
+            is(window, "kind", "file")?;
+        }
+    }
     let conflicts = &seen.report["conflicts"];
     let mut all = true;
     let mut count = |what: &str| -> Result<()> {

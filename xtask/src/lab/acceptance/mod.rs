@@ -85,6 +85,9 @@ pub const ALL: &[Test] = &[
 const SKIPPED: &str = "recursion_misses";
 const FOLLOWS: [&str; 3] = ["unmatched_entry", "unmatched_exit", "hold_overflow"];
 
+/// However few faults there were, so many may be missed.
+const MISSED: u64 = 10;
+
 /// Where threads fork and exec a few holds of a third lock are seen at times, and told. That reclaim
 /// looks at other address spaces meanwhile would explain it, but was not shown.
 const HOLDS: (&str, u64) = ("hold_overflow", 10);
@@ -120,8 +123,12 @@ fn no_losses(report: &Value) -> Result<()> {
             missed <= 2 * skipped,
             "{missed} faults missed, but only {skipped} program runs were skipped"
         );
+        // Only where both of a fault's hooks were skipped, or those of two that came together.
         let all = check["kernel"].as_u64().unwrap_or(0);
-        ensure!(missed * 10 <= all, "{missed} of {all} faults missed");
+        ensure!(
+            missed * 50 <= all + 50 * MISSED,
+            "{missed} of {all} faults missed"
+        );
     }
     Ok(())
 }

@@ -77,6 +77,7 @@ impl Run {
             report,
             waits: rows("waits")?,
             segments: rows("segments")?,
+            windows: rows("windows")?,
         })
     }
 }
@@ -87,6 +88,7 @@ pub struct Seen {
     pub report: Value,
     pub waits: Vec<Row>,
     pub segments: Vec<Row>,
+    pub windows: Vec<Row>,
 }
 
 impl Seen {
