@@ -17,13 +17,18 @@ CREATE TEMP VIEW waits AS SELECT id, start_ns, end_ns, wait_ns, cpu, tid, tgid, 
   NULL AS last_holder_tid, 0 AS blamed_ns, 0 AS handoff_ns, NULL AS blocker_wait,
   id AS root_wait, 1 AS depth, 0 AS inversion, NULL AS stack, NULL AS holder_stack FROM main.waits;
 CREATE TEMP VIEW segments AS SELECT NULL AS wait, NULL AS start_ns, NULL AS end_ns,
-  NULL AS blamed_ns, NULL AS kind, NULL AS tid, NULL AS tgid, NULL AS comm, NULL AS op,
-  NULL AS doing, NULL AS address WHERE 0;
+  NULL AS blamed_ns, NULL AS stretches, NULL AS kind, NULL AS tid, NULL AS tgid, NULL AS comm,
+  NULL AS prio, NULL AS op, NULL AS doing, NULL AS address WHERE 0;
 CREATE TEMP VIEW stacks AS SELECT NULL AS id, NULL AS frames WHERE 0;
 CREATE TEMP VIEW windows AS SELECT NULL AS id, NULL AS attempt_ns, NULL AS io_ns, NULL AS close_ns,
-  NULL AS tid, NULL AS tgid WHERE 0;
-CREATE TEMP VIEW arrivals AS SELECT NULL AS id, NULL AS at_ns WHERE 0;
-CREATE TEMP VIEW conflicts AS SELECT NULL AS id, NULL AS at_ns, NULL AS window WHERE 0;
+  NULL AS mm, NULL AS tid, NULL AS tgid, NULL AS comm, NULL AS prio, NULL AS address,
+  NULL AS vm_start, NULL AS vm_end, NULL AS kind, NULL AS retry_reason, NULL AS folio_state
+  WHERE 0;
+CREATE TEMP VIEW arrivals AS SELECT NULL AS id, NULL AS at_ns, NULL AS section_ns, NULL AS mm,
+  NULL AS tid, NULL AS tgid, NULL AS comm, NULL AS prio, NULL AS what, NULL AS op,
+  NULL AS range_start, NULL AS range_end, NULL AS retry WHERE 0;
+CREATE TEMP VIEW conflicts AS SELECT NULL AS id, NULL AS window, NULL AS at_ns, NULL AS tid,
+  NULL AS tgid, NULL AS comm, NULL AS prio, NULL AS op, NULL AS how WHERE 0;
 CREATE TEMP VIEW chains AS SELECT NULL AS id, NULL AS depth, NULL AS waits, NULL AS blocked_ns
   WHERE 0;
 ";

@@ -68,12 +68,9 @@ pub struct Reasons {
 pub fn reasons(a: &Anatomy, knows: &Knows) -> Reasons {
     let held = knows.held_wait;
     let kinds = || {
-        let seen = |k: &&Kind| a.components[**k as usize].faults > 0;
-        let of = |k: &Kind| {
-            let figures = components(&a.components[*k as usize], knows);
-            (k.name().to_owned(), figures)
-        };
-        Named(Kind::ALL.iter().filter(seen).map(of).collect())
+        named(Kind::ALL, Kind::name, |kind| {
+            components(&a.components[kind as usize], knows)
+        })
     };
     Reasons {
         retries: knows.retry_reason.then(|| {
@@ -176,7 +173,7 @@ pub fn slow_faults(r: &Report) -> Option<String> {
         return None;
     }
     if let Some(kinds) = &reasons.components_by_kind_ns {
-        for (kind, c) in &kinds.0 {
+        for (kind, c) in kinds.0.iter().filter(|(_, c)| c.faults > 0) {
             row(kind, c);
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     Distribution, Named, OpReport,
-    build::{Knows, distribution},
+    build::{Knows, distribution, named},
     stacks::{self, Stacks},
     what_if::{self, Evidence, Policy},
 };
@@ -22,7 +22,7 @@ const TOP: u32 = 10;
 /// Links of one of them.
 const LINKS: usize = 32;
 
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct VmaWrite {
     /// Write sections of `mmap_lock`; `null` where acquisitions are not seen.
     pub sections: Option<u64>,
@@ -31,13 +31,17 @@ pub struct VmaWrite {
     pub waits: u64,
     pub wait_ns: Option<Distribution>,
     pub by_op: Option<Named<OpReport>>,
-    /// Single waits over the threshold, by what held the VMA.
-    pub blocked_by: BTreeMap<&'static str, u64>,
-    /// By a fault that waited for I/O with its lock.
+    /// Single waits over the threshold, by what held the VMA: [`BLOCKERS`].
+    pub blocked_by: Named<u64>,
+    /// Those behind a fault that waited with its lock, by what it waited for.
+    pub blocked_by_held: Named<u64>,
+    /// All of these but reclaim, which is not I/O of the fault's own.
     pub blocked_by_io: u64,
     /// The fault was on a page that is written, or elsewhere in the VMA.
     pub same_page: u64,
     pub other_part: u64,
+    /// Those behind a less important thread.
+    pub inversions: Inversions,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -123,7 +127,9 @@ pub(super) fn of(
 ) -> recording::Result<Analysis> {
     let mut evidence = Evidence::default();
     evidence.held.faults = counts.anatomy.held_waits.iter().sum();
-    let mut vma_write = vma_write(counts, knows);
+    // Who holds mmap_lock is not seen everywhere, and then what hangs on it is not either.
+    evidence.holders_unseen = !knows.holder;
+    let mut blocked = Blocked::default();
     let mut inversions = Inversions::default();
     let mut roots = Vec::new();
     let mut depth = 0;
@@ -131,12 +137,9 @@ pub(super) fn of(
         let wait = wait?;
         depth = depth.max(wait.blame.depth);
         if wait.mode == Mode::VmaWrite {
-            blocked(&mut vma_write, &wait);
+            blocked.count(&wait);
         }
-        if wait.blame.inversion {
-            inversions.count += 1;
-            inversions.blocked_ns += wait.blame.blamed_ns;
-        }
+        inversions.count(&wait);
         evidence.held.waited(&wait, &mut roots);
     }
     for window in recording.windows() {
@@ -156,14 +159,14 @@ pub(super) fn of(
         }
     }
     Ok(Analysis {
-        vma_write: knows.vma_write.then_some(vma_write),
+        vma_write: knows.vma_write.then(|| vma_write(counts, knows, blocked)),
         chains: match depth {
-            _ if !knows.wait => None,
+            _ if !knows.holder => None,
             // To add them up takes longer than all the rest: not for nothing.
             0..CHAIN => Some(Chains::default()),
             _ => Some(chains(recording)?),
         },
-        inversions: knows.wait.then_some(inversions),
+        inversions: knows.holder.then_some(inversions),
         windows: knows.windows.then_some(windows),
         conflicts: knows.what_if.then_some(conflicts),
         what_if: knows.what_if.then(|| what_if::policies(&evidence)),
@@ -171,7 +174,7 @@ pub(super) fn of(
     })
 }
 
-fn vma_write(counts: &Snapshot, knows: &Knows) -> VmaWrite {
+fn vma_write(counts: &Snapshot, knows: &Knows, blocked: Blocked) -> VmaWrite {
     let side = &counts.locks[Mode::VmaWrite as usize];
     let total = side.total();
     let op = |op: &Op| {
@@ -195,11 +198,27 @@ fn vma_write(counts: &Snapshot, knows: &Knows) -> VmaWrite {
         waits: total.waits,
         wait_ns: Some(distribution(&side.wait)),
         by_op: Some(Named(Op::ALL.iter().filter_map(op).collect())),
-        ..VmaWrite::default()
+        blocked_by: named(
+            &BLOCKERS,
+            |by| by,
+            |by| blocked.by.get(by).copied().unwrap_or(0),
+        ),
+        blocked_by_held: named(HeldWait::ALL, HeldWait::name, |held| {
+            blocked.held[held as usize]
+        }),
+        blocked_by_io: blocked.io,
+        same_page: blocked.same_page,
+        other_part: blocked.other_part,
+        inversions: blocked.inversions,
     }
 }
 
-/// What was in a VMA writer's way.
+/// What can be in a VMA writer's way.
+const BLOCKERS: [&str; 7] = [
+    "fault", "madvise", "proc", "uffd", "binder", "other", "unknown",
+];
+
+/// What was in a VMA writer's way, one of [`BLOCKERS`].
 pub(crate) fn blocked_by(wait: &WaitEvent) -> &'static str {
     let holder = wait.holder.as_ref();
     match holder.and_then(|h| h.op) {
@@ -207,6 +226,7 @@ pub(crate) fn blocked_by(wait: &WaitEvent) -> &'static str {
         Some(Op::Madvise) => "madvise",
         Some(Op::Proc) => "proc",
         Some(Op::Uffd) => "uffd",
+        Some(Op::Binder) => "binder",
         Some(_) => "other",
         // Named, but what for is not known: it was on a slow path of a fault.
         None if holder.is_some_and(|h| h.tid != 0) => "fault",
@@ -214,18 +234,39 @@ pub(crate) fn blocked_by(wait: &WaitEvent) -> &'static str {
     }
 }
 
-fn blocked(figures: &mut VmaWrite, wait: &WaitEvent) {
-    let holder = wait.holder.as_ref();
-    *figures.blocked_by.entry(blocked_by(wait)).or_default() += 1;
-    let io = matches!(
-        holder.and_then(|h| h.doing),
-        Some(Doing::Held(held)) if held != HeldWait::Reclaim
-    );
-    figures.blocked_by_io += u64::from(io);
-    match wait.blame.same_page {
-        Some(true) => figures.same_page += 1,
-        Some(false) => figures.other_part += 1,
-        None => {}
+/// VMA writers' single waits, counted.
+#[derive(Default)]
+struct Blocked {
+    by: BTreeMap<&'static str, u64>,
+    held: [u64; HeldWait::COUNT],
+    io: u64,
+    same_page: u64,
+    other_part: u64,
+    inversions: Inversions,
+}
+
+impl Blocked {
+    fn count(&mut self, wait: &WaitEvent) {
+        *self.by.entry(blocked_by(wait)).or_default() += 1;
+        if let Some(Doing::Held(held)) = wait.holder.as_ref().and_then(|h| h.doing) {
+            self.held[held as usize] += 1;
+            self.io += u64::from(held != HeldWait::Reclaim);
+        }
+        match wait.blame.same_page {
+            Some(true) => self.same_page += 1,
+            Some(false) => self.other_part += 1,
+            None => {}
+        }
+        self.inversions.count(wait);
+    }
+}
+
+impl Inversions {
+    fn count(&mut self, wait: &WaitEvent) {
+        if wait.blame.inversion {
+            self.count += 1;
+            self.blocked_ns += wait.blame.blamed_ns;
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub fn build(
         processes: tasks(counts.processes()),
         threads: with_role(tasks(threads)),
         threads_total: counts.threads.len() as u64,
-        worst_waits: waits.iter().map(|w| wait(session, w)).collect(),
+        worst_waits: waits.iter().map(|w| wait(session, w, &knows)).collect(),
         worst_faults: faults.iter().map(|f| fault(session, f, &knows)).collect(),
         cost: Cost {
             cpu_ns: counts.own_cpu_ns,
@@ -113,6 +113,9 @@ pub(crate) struct Knows {
     pub vma_lock: bool,
     pub acquired: bool,
     pub wait: bool,
+    /// Who held `mmap_lock` while others waited for it: without it nobody is to blame, and there are
+    /// neither chains nor inversions to be told of.
+    pub holder: bool,
     pub hold: bool,
     pub op: bool,
     pub retry_reason: bool,
@@ -142,6 +145,8 @@ impl Knows {
             vma_lock,
             acquired: session.mmap_lock == "all" && session.has("mmap_lock_acquired"),
             wait: session.has("mmap_lock_wait"),
+            // Recordings of schema 1 have the holder at a wait's beginning only.
+            holder: session.has("mmap_lock_holder") && session.schema > 1,
             hold: session.has("mmap_lock_hold"),
             op: session.has("mmap_lock_op"),
             retry_reason: session.has("retry_reason"),
@@ -307,7 +312,8 @@ fn task(t: &Thread, knows: &Knows) -> TaskReport {
     }
 }
 
-fn wait(session: &Session, w: &WaitEvent) -> WaitReport {
+fn wait(session: &Session, w: &WaitEvent, knows: &Knows) -> WaitReport {
+    let blamed = knows.holder || w.mode == Mode::VmaWrite;
     WaitReport {
         wait_ns: w.duration_ns(),
         start_ns: w.start_ns.saturating_sub(session.armed_monotonic_ns),
@@ -337,9 +343,9 @@ fn wait(session: &Session, w: &WaitEvent) -> WaitReport {
             op: h.op.map(Op::name),
             doing: h.doing.map(Doing::name),
         }),
-        blamed_ns: w.blame.blamed_ns,
-        depth: w.blame.depth,
-        inversion: w.blame.inversion,
+        blamed_ns: blamed.then_some(w.blame.blamed_ns),
+        depth: blamed.then_some(w.blame.depth),
+        inversion: blamed.then_some(w.blame.inversion),
     }
 }
 
@@ -359,7 +365,7 @@ fn fault(session: &Session, f: &FaultEvent, knows: &Knows) -> FaultReport {
         run_delay_ns: knows.run_delay.then_some(f.run_delay_ns),
         userfault_wait_ns: knows.userfault_wait.then_some(f.userfault_wait_ns),
         held_wait_ns: knows.held_wait.then_some(f.held_wait_ns),
-        file: knows.kind.then(|| f.name.clone()),
+        file: (knows.kind && !f.name.is_empty()).then(|| f.name.clone()),
         vma_bytes: knows.kind.then(|| f.vm_end.saturating_sub(f.vm_start)),
         attempts: knows.kind.then_some(f.attempts),
         tid: f.tid,
@@ -379,14 +385,15 @@ fn cross_check(counts: &Snapshot, whole_system: bool) -> CrossCheck {
         difference: measured.wrapping_sub(kernel).cast_signed(),
     };
     let accounted = counts.threads.iter().map(|t| t.minor + t.major).sum();
-    let missed: u64 = counts.threads.iter().map(Thread::missed).sum();
+    let finished = |t: &Thread| t.faults() - t.on_path(Path::Error) - t.on_path(Path::Interrupted);
+    let measured = counts.threads.iter().map(finished).sum();
     let ended = counts.faults_total() - counts.path(Path::Interrupted).count;
     let vma_lock = |i: usize| {
         let kept = counts.vmstat_vma_lock.filter(|_| whole_system)?;
         Some(kept[i])
     };
     CrossCheck {
-        threads: compared(accounted, accounted - missed),
+        threads: compared(accounted, measured),
         pgfault: whole_system.then(|| compared(counts.vmstat_pgfault, ended + counts.own_faults)),
         pgmajfault: whole_system.then(|| compared(counts.vmstat_pgmajfault, counts.majors_total())),
         vma_lock_success: vma_lock(0).map(|n| compared(n, counts.path(Path::VmaLock).count)),

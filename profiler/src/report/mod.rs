@@ -216,11 +216,11 @@ pub struct WaitReport {
     pub acquired: bool,
     /// Who covers most of the wait.
     pub holder: Option<HolderReport>,
-    /// The time blamed on it.
-    pub blamed_ns: u64,
+    /// The time blamed on it; `null`, as what follows, where it is not seen who holds the lock.
+    pub blamed_ns: Option<u64>,
     /// Threads on the path: the waiter, its holder, and so on.
-    pub depth: u32,
-    pub inversion: bool,
+    pub depth: Option<u32>,
+    pub inversion: Option<bool>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -251,7 +251,7 @@ pub struct FaultReport {
     pub run_delay_ns: Option<u64>,
     pub userfault_wait_ns: Option<u64>,
     pub held_wait_ns: Option<u64>,
-    /// What is mapped, or the name the VMA was given.
+    /// What is mapped, or the name the VMA was given; anonymous memory mostly has none.
     pub file: Option<String>,
     pub vma_bytes: Option<u64>,
     pub attempts: Option<u8>,
@@ -265,8 +265,8 @@ pub struct FaultReport {
 /// Ours against the kernel's own counters.
 #[derive(Clone, Debug, Serialize)]
 pub struct CrossCheck {
-    /// `min_flt` + `maj_flt` of every thread seen (`getrusage`), against the faults that hooks saw:
-    /// the difference was missed.
+    /// `min_flt` + `maj_flt` of every thread seen (`getrusage`), against its faults on paths: fewer
+    /// of these, and hooks missed some; more, and some were counted twice.
     pub threads: Compared,
     /// Of `/proc/vmstat`, only where the target is the whole system.
     pub pgfault: Option<Compared>,

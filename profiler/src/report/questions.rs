@@ -35,9 +35,10 @@ pub fn answers(r: &Report) -> Vec<Answer> {
 }
 
 fn missing(r: &Report, signal: &str) -> String {
-    let why = r.signals.get(signal).map(|s| s.reason.as_str());
-    match why {
-        Some(why) if !why.is_empty() => format!("Cannot be told here: {why}."),
+    match r.signals.get(signal) {
+        Some(s) if s.quality == Quality::Unavailable && !s.reason.is_empty() => {
+            format!("Cannot be told here: {}.", s.reason)
+        }
         _ => "Cannot be told here.".into(),
     }
 }
@@ -91,21 +92,31 @@ fn q1(r: &Report) -> String {
 }
 
 fn blockers(v: &VmaWrite, min_us: u64) -> String {
-    if v.blocked_by.is_empty() {
+    let by = v.blocked_by.0.iter().filter(|(_, n)| *n > 0);
+    let by: Vec<_> = by.map(|(by, n)| format!("{by} {}", count(*n))).collect();
+    if by.is_empty() {
         return format!("None was longer than {min_us} us.");
     }
-    let by: Vec<_> = v
-        .blocked_by
-        .iter()
-        .map(|(by, n)| format!("{by} {}", count(*n)))
-        .collect();
     format!(
         "Those of {min_us} us and more were blocked by: {}. The fault was on a page being written in {}, elsewhere in the VMA in {}; it waited with its lock held in {}.",
         by.join(", "),
         count(v.same_page),
         count(v.other_part),
-        count(v.blocked_by_io)
+        held(v)
     )
+}
+
+/// `5 (page_mkwrite 3, reclaim 2)`
+fn held(v: &VmaWrite) -> String {
+    let all: u64 = v.blocked_by_held.0.iter().map(|(_, n)| n).sum();
+    let seen = v.blocked_by_held.0.iter().filter(|(_, n)| *n > 0);
+    let each: Vec<_> = seen
+        .map(|(why, n)| format!("{why} {}", count(*n)))
+        .collect();
+    if each.is_empty() {
+        return count(all);
+    }
+    format!("{} ({})", count(all), each.join(", "))
 }
 
 fn q2(r: &Report) -> String {
@@ -175,25 +186,33 @@ fn q3(r: &Report) -> String {
         percent(under(paths), total),
         plural(total, "fault"),
     );
-    let waits = r.mmap_lock.read.by_op.as_ref().and_then(|o| o.get("fault"));
-    if let Some(o) = waits
-        && let (Some(n), Some(sum), Some(max)) = (o.waits, o.wait_sum_ns, o.wait_max_ns)
-    {
-        out.push_str(&format!(
-            " Faults waited for it {} times, {} in all, longest {}.",
-            count(n),
+    out.push_str(&waited_for_it(r));
+    out
+}
+
+fn waited_for_it(r: &Report) -> String {
+    let Some(ops) = r.mmap_lock.read.by_op.as_ref() else {
+        return String::new();
+    };
+    let Some(o) = ops.get("fault") else {
+        let seen = r.mmap_lock.read.waits.is_some();
+        return if seen { " No fault waited for it." } else { "" }.into();
+    };
+    match (o.waits, o.wait_sum_ns, o.wait_max_ns) {
+        (Some(0), ..) => " No fault waited for it.".into(),
+        (Some(n), Some(sum), Some(max)) => format!(
+            " Faults waited for it {}, {} in all, longest {}.",
+            plural(n, "time"),
             time(sum),
             time(max)
-        ));
-    } else if r.mmap_lock.read.waits.is_some() {
-        out.push_str(" No fault waited for it.");
+        ),
+        _ => String::new(),
     }
-    out
 }
 
 fn q4(r: &Report) -> String {
     let (Some(chains), Some(inversions)) = (&r.chains, &r.inversions) else {
-        return missing(r, "mmap_lock_wait");
+        return no_chains(r);
     };
     let mut out = if chains.count == 0 {
         "No chain: nobody waited for a thread that was waiting itself.".to_owned()
@@ -229,6 +248,32 @@ fn q4(r: &Report) -> String {
             time(inversions.blocked_ns)
         )
     });
+    if let Some(holder) = r.signals.get("mmap_lock_holder")
+        && holder.quality == Quality::Approximate
+    {
+        let why = &holder.reason;
+        out.push_str(&format!(" Who held mmap_lock is approximate: {why}."));
+    }
+    out
+}
+
+/// Where it is not seen who holds `mmap_lock`, it may be seen who is in a VMA.
+fn no_chains(r: &Report) -> String {
+    let mut out = if r.schema < 2 {
+        "Cannot be told: a recording of schema 1 has no blame.".into()
+    } else {
+        missing(r, "mmap_lock_holder")
+    };
+    if let Some(v) = r.vma_write.as_ref().filter(|v| v.waits > 0) {
+        out.push_str(&match v.inversions.count {
+            0 => " No wait for a VMA was behind a less important thread.".into(),
+            n => format!(
+                " Waits for a VMA behind a less important thread: {}, {} in all.",
+                count(n),
+                time(v.inversions.blocked_ns)
+            ),
+        });
+    }
     out
 }
 
@@ -249,11 +294,14 @@ fn q5(r: &Report) -> String {
         above += size.faults;
         waited += size.wait_ns;
         if above >= faults.div_ceil(2) {
+            let slow = match waits {
+                0 => "; none was seen to wait".into(),
+                _ => format!(" and {} of what slow faults waited", percent(waited, waits)),
+            };
             return format!(
-                "VMAs of {} and more took {} of the faults and {} of what slow faults waited.",
+                "VMAs of {} and more took {} of the faults{slow}.",
                 bytes(size.min_pages.saturating_mul(r.host.page_size)),
-                percent(above, faults),
-                percent(waited, waits)
+                percent(above, faults)
             );
         }
     }
@@ -296,14 +344,13 @@ fn q7(r: &Report) -> String {
     } else {
         format!("Faults: {}.", share.join(", "))
     };
-    if let Some(slow) = &r.faults.reasons.components_by_kind_ns
-        && !slow.0.is_empty()
-    {
-        let waited: Vec<_> = slow
-            .0
-            .iter()
-            .map(|(kind, c)| format!("{kind} {}", time(c.total - c.rest)))
-            .collect();
+    let slow = r.faults.reasons.components_by_kind_ns.iter();
+    let waited: Vec<_> = slow
+        .flat_map(|kinds| &kinds.0)
+        .filter(|(_, c)| c.faults > 0)
+        .map(|(kind, c)| format!("{kind} {}", time(c.total - c.rest)))
+        .collect();
+    if !waited.is_empty() {
         out.push_str(&format!(" Slow faults waited: {}.", waited.join(", ")));
     }
     out
@@ -322,7 +369,7 @@ fn q8(r: &Report) -> String {
         .collect();
     by.sort_by_key(|(waited, held, _)| std::cmp::Reverse((*waited, *held)));
     if by.is_empty() {
-        return "Nobody was seen to write.".into();
+        return no_writer(r);
     }
     let each: Vec<_> = by
         .iter()
@@ -333,6 +380,26 @@ fn q8(r: &Report) -> String {
         })
         .collect();
     format!("By what they waited for mmap_lock: {}.", each.join("; "))
+}
+
+/// Where only waits are seen, a writer that took a free lock is not.
+fn no_writer(r: &Report) -> String {
+    let side = &r.mmap_lock.write;
+    if side.acquired.is_some() || side.hold_ns.is_some() {
+        return "Nobody was seen to write.".into();
+    }
+    if side.waits.is_none() {
+        return missing(r, "mmap_lock_wait");
+    }
+    let why = r
+        .signals
+        .get("mmap_lock_acquired")
+        .map(|s| s.reason.as_str());
+    let why = match why {
+        Some(why) if !why.is_empty() => format!(": {why}"),
+        _ => String::new(),
+    };
+    format!("No writer waited for mmap_lock. Writers that did not wait are not seen here{why}.")
 }
 
 fn q9(r: &Report) -> String {

@@ -246,7 +246,7 @@ fn vma_writers(r: &Report) -> Option<String> {
 
 fn chains(r: &Report) -> Option<String> {
     let chains = r.chains.as_ref().filter(|c| c.count > 0)?;
-    let mut out = "CHAINS\n".to_owned();
+    let mut out = title(r, "CHAINS", &["mmap_lock_holder"]) + "\n";
     for c in chains.top.iter().take(CHAINS) {
         let root = &c.root;
         let doing = root.doing.or(root.op).unwrap_or("unknown");
@@ -344,14 +344,17 @@ fn worst_waits(r: &Report) -> Option<String> {
                 None => String::new(),
             };
             let share = match w.blamed_ns {
-                0 => String::new(),
-                ns => format!("{} ", percent(ns, w.wait_ns)),
+                None | Some(0) => String::new(),
+                Some(ns) => format!("{} ", percent(ns, w.wait_ns)),
             };
             format!(", {share}held by {}{doing}", who(&h.comm, h.tid))
         });
         let lock = if w.lock == "vma" { "vma" } else { w.mode };
         let (op, waiter) = (w.op, who(&w.comm, w.tid));
-        let inversion = if w.inversion { ", inversion" } else { "" };
+        let inversion = match w.inversion {
+            Some(true) => ", inversion",
+            _ => "",
+        };
         (
             w.wait_ns,
             format!("{lock} {op} in {waiter}{gave_up}{holder}{inversion}"),

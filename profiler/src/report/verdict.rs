@@ -1,39 +1,62 @@
 //! The first sentence: what happened, whom it hurt, and how sure that is. Counts decide; single
 //! events only put names to them.
 
-use profiler_common::words::{Mode, Op, Path};
+use profiler_common::words::{Loss, Mode, Op, Path};
 
 use super::{
     build::Knows,
     units::{clean, count, percent, time},
 };
-use crate::model::{Doing, OpStats, Quality, Session, Snapshot, Thread, WaitEvent};
+use crate::model::{Doing, Quality, Session, Snapshot, Thread, WaitEvent};
+
+/// Losses that say no more than that a hook was skipped: what of it a figure lacks is told by the faults
+/// that were missed.
+const SKIPPED: [Loss; 3] = [
+    Loss::RecursionMisses,
+    Loss::UnmatchedEntry,
+    Loss::UnmatchedExit,
+];
 
 /// `waits`: the longest seen, longest first; may be empty.
 pub fn verdict(session: &Session, counts: &Snapshot, waits: &[WaitEvent]) -> String {
     let knows = Knows::of(session);
-    let lost = counts.lost();
-    let mut out = format!(
-        "In {}: {}; {}",
+    format!(
+        "In {}: {}; {}{}.",
         time(counts.duration_ns),
         faults(counts, &knows),
-        writers(session, counts, &knows, waits)
-    );
+        writers(session, counts, &knows, waits),
+        doubts(counts)
+    )
+}
+
+/// What may make the figures too low: faults that were missed, hooks that were skipped, and what was lost
+/// for any other reason.
+fn doubts(counts: &Snapshot) -> String {
+    let of = |loss: Loss| counts.losses[loss as usize];
     let missed: u64 = counts.threads.iter().map(Thread::missed).sum();
-    if missed > 0 {
-        let all = missed + counts.faults_total();
-        let share = percent(missed, all);
-        out.push_str(&format!(
-            "; hooks missed {share} of {}",
+    let all = missed + counts.faults_total();
+    // One run that is skipped can leave one end of a fault without the other, and need not.
+    let unmatched = of(Loss::UnmatchedEntry) + of(Loss::UnmatchedExit);
+    let skipped = of(Loss::RecursionMisses).max(unmatched);
+    let times = format!("skipped {}", plural(skipped, "time"));
+    let share = || {
+        format!(
+            "missed {} of {}",
+            percent(missed, all),
             plural(all, "fault")
-        ));
-    } else if lost > 0 {
-        out.push_str(&format!(
-            "; {}, so figures may be too low",
-            plural(lost, "loss event")
-        ));
+        )
+    };
+    let mut out = match (skipped > all / 1000, missed > 0) {
+        (true, true) => format!("; hooks were {times} and {}", share()),
+        (true, false) => format!("; hooks were {times}"),
+        (false, true) => format!("; hooks {}", share()),
+        (false, false) => String::new(),
+    };
+    let lost = counts.lost() - SKIPPED.map(of).iter().sum::<u64>();
+    if lost > 0 {
+        let lost = plural(lost, "loss event");
+        out.push_str(&format!("; {lost}, so figures may be too low"));
     }
-    out.push('.');
     out
 }
 
@@ -94,108 +117,137 @@ fn plural(n: u64, what: &str) -> String {
     format!("{} {what}{s}", count(n))
 }
 
+/// Who waited to change an address space: for its lock, and for those of its VMAs.
 fn writers(session: &Session, counts: &Snapshot, knows: &Knows, waits: &[WaitEvent]) -> String {
-    if !knows.wait {
-        let why = session.signal("mmap_lock_wait").map(|s| s.reason.as_str());
-        return match why {
-            Some(why) if !why.is_empty() => format!("waits for mmap_lock cannot be seen ({why})"),
-            _ => "waits for mmap_lock cannot be seen here".into(),
+    let known = [(Mode::VmaWrite, knows.vma_write), (Mode::Write, knows.wait)];
+    let seen: Vec<Mode> = known
+        .iter()
+        .filter_map(|(mode, known)| known.then_some(*mode))
+        .collect();
+    let total = |mode: Mode| counts.locks[mode as usize].total();
+    let waited: Vec<Mode> = seen
+        .iter()
+        .copied()
+        .filter(|mode| total(*mode).waits > 0)
+        .collect();
+    let mut parts = Vec::new();
+    if let Some(longest) = waited.iter().max_by_key(|m| total(**m).wait_max_ns) {
+        let sum = |mode: &Mode| {
+            let (waits, ns) = (total(*mode).waits, total(*mode).wait_sum_ns);
+            format!("{} of {}", plural(waits, called(*mode)), time(ns))
         };
+        let sums: Vec<_> = waited.iter().map(sum).collect();
+        let worst = worst_writer(counts, *longest, waits, waited.len() > 1);
+        parts.push(format!(
+            "{} in all, worst writer: {worst}",
+            sums.join(" and ")
+        ));
+    } else if !seen.is_empty() {
+        parts.push(nobody(session, counts, knows, &seen));
     }
-    let total = counts.locks[Mode::Write as usize].total();
-    let vma = counts.locks[Mode::VmaWrite as usize].total();
-    if vma.waits > 0 {
-        return vma_writer(&vma, waits);
+    if !knows.wait {
+        parts.push(unseen(session));
     }
-    if total.waits > 0 {
-        return worst_writer(counts, waits);
+    parts.join("; ")
+}
+
+fn called(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Read => "mmap_lock read wait",
+        Mode::Write => "mmap_lock write wait",
+        Mode::VmaWrite => "VMA-writer wait",
     }
+}
+
+fn unseen(session: &Session) -> String {
+    match session.signal("mmap_lock_wait") {
+        Some(s) if !s.reason.is_empty() => {
+            format!("waits for mmap_lock cannot be seen ({})", s.reason)
+        }
+        _ => "waits for mmap_lock cannot be seen here".into(),
+    }
+}
+
+/// That no writer waited is as sure as the least of the hooks that would have seen it.
+fn nobody(session: &Session, counts: &Snapshot, knows: &Knows, seen: &[Mode]) -> String {
+    let none = |mode: &Mode| format!("0 {}s", called(*mode));
+    let none: Vec<_> = seen.iter().rev().map(none).collect();
     let sections = if knows.acquired {
-        format!(" in {}", plural(total.acquired, "write section"))
+        let acquired = counts.locks[Mode::Write as usize].total().acquired;
+        format!(" in {}", plural(acquired, "write section"))
     } else {
         String::new()
     };
-    let hook = match session.signal("mmap_lock_wait").map(|s| s.quality) {
-        Some(Quality::Exact) => "exact",
-        _ => "approximate",
+    let exact = |mode: &Mode| {
+        let signal = match mode {
+            Mode::VmaWrite => "vma_write_wait",
+            _ => "mmap_lock_wait",
+        };
+        session.signal(signal).map(|s| s.quality) == Some(Quality::Exact)
+    };
+    let hook = if seen.iter().all(exact) {
+        "exact"
+    } else {
+        "approximate"
     };
     let lost = count(counts.lost());
-    let which = if knows.vma_write {
-        "0 mmap_lock write waits and 0 VMA-writer waits"
-    } else {
-        "0 mmap_lock write waits"
-    };
-    format!("{which}{sections}, loss {lost}, hook {hook}")
+    format!("{}{sections}, loss {lost}, hook {hook}", none.join(" and "))
 }
 
-fn vma_writer(total: &OpStats, waits: &[WaitEvent]) -> String {
-    let all = format!(
-        "{} of {} in all",
-        plural(total.waits, "VMA-writer wait"),
-        time(total.wait_sum_ns)
-    );
-    let worst = waits.iter().find(|w| w.mode == Mode::VmaWrite);
-    let Some(w) = worst.filter(|w| w.duration_ns() >= total.wait_max_ns) else {
-        return format!("{all}, longest {}", time(total.wait_max_ns));
+/// The longest wait of a mode: by its event if that was kept, else by the counters.
+fn worst_writer(counts: &Snapshot, mode: Mode, waits: &[WaitEvent], of_both: bool) -> String {
+    let longest = counts.locks[mode as usize].total().wait_max_ns;
+    let lock = match mode {
+        _ if !of_both => "",
+        Mode::VmaWrite => " for a VMA",
+        _ => " for mmap_lock",
     };
-    let blocked = match &w.holder {
-        Some(h) if h.tid != 0 => {
+    let event = waits
+        .iter()
+        .filter(|w| w.mode == mode)
+        .max_by_key(|w| w.duration_ns());
+    match event.filter(|w| w.duration_ns() >= longest) {
+        Some(w) => format!(
+            "{} in {} ({}), waited {}{lock}{}",
+            w.op.name(),
+            clean(&w.comm),
+            w.tid,
+            time(w.duration_ns()),
+            behind(w)
+        ),
+        // Events under the threshold, or lost, leave the counters to tell.
+        None => {
+            let who = by_counters(counts, mode, longest);
+            format!("{who}, waited {}{lock}", time(longest))
+        }
+    }
+}
+
+fn behind(w: &WaitEvent) -> String {
+    let vma = w.mode == Mode::VmaWrite;
+    match &w.holder {
+        None => String::new(),
+        Some(h) if h.tid == 0 && vma => String::new(),
+        Some(h) if h.tid == 0 => ", held by readers".into(),
+        Some(h) if vma => {
             let doing = h.doing.map(Doing::name).or(h.op.map(Op::name));
             let doing = doing.map_or(String::new(), |d| format!(" in {d}"));
             format!(", blocked by {} ({}){doing}", clean(&h.comm), h.tid)
         }
-        _ => String::new(),
-    };
-    format!(
-        "{all}, worst writer: {} in {} ({}), waited {}{blocked}",
-        w.op.name(),
-        clean(&w.comm),
-        w.tid,
-        time(w.duration_ns())
-    )
+        Some(h) => format!(", held by {} ({})", clean(&h.comm), h.tid),
+    }
 }
 
-fn worst_writer(counts: &Snapshot, waits: &[WaitEvent]) -> String {
-    let at = Mode::Write as usize;
-    let side = &counts.locks[at];
-    let longest = side.total().wait_max_ns;
-    let total = side.total();
-    let all = format!(
-        "{} of {} in all",
-        plural(total.waits, "mmap_lock write wait"),
-        time(total.wait_sum_ns)
-    );
-    let event = waits
-        .iter()
-        .filter(|w| w.mode == Mode::Write)
-        .max_by_key(|w| w.duration_ns());
-    // Events over the threshold, or lost, leave the counters to tell.
-    if let Some(w) = event.filter(|w| w.duration_ns() >= longest) {
-        let holder = match &w.holder {
-            Some(h) if h.tid == 0 => ", held by readers".into(),
-            Some(h) => format!(", held by {} ({})", clean(&h.comm), h.tid),
-            None => String::new(),
-        };
-        return format!(
-            "{all}, worst writer: {} in {} ({}), waited {}{holder}",
-            w.op.name(),
-            clean(&w.comm),
-            w.tid,
-            time(w.duration_ns())
-        );
-    }
+/// The operation, and the thread if it is still known.
+fn by_counters(counts: &Snapshot, mode: Mode, longest: u64) -> String {
+    let (at, side) = (mode as usize, &counts.locks[mode as usize]);
     let op = Op::ALL
         .iter()
         .max_by_key(|op| side.by_op[**op as usize].wait_max_ns)
         .map_or("other", |op| op.name());
-    let waited = time(longest);
     let thread = counts.threads.iter().max_by_key(|t| t.wait_max_ns[at]);
     match thread.filter(|t| t.wait_max_ns[at] >= longest) {
-        Some(t) => format!(
-            "{all}, worst writer: {op} in {} ({}), waited {waited}",
-            clean(&t.comm),
-            t.tid
-        ),
-        None => format!("{all}, worst writer: {op}, waited {waited}"),
+        Some(t) => format!("{op} in {} ({})", clean(&t.comm), t.tid),
+        None => op.to_owned(),
     }
 }

@@ -11,9 +11,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use profiler_common::words::{FolioState, HeldWait, Kind, Mode, Op};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::Named;
+use super::{Named, build::named};
 use crate::model::{ArrivalEvent, ConflictEvent, Doing, FaultEvent, WaitEvent, WindowEvent};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -36,11 +36,17 @@ pub struct Policy {
     pub conflicts: u64,
     /// Writers that would wait for a fault of a less important thread.
     pub inversions: u64,
-    pub saved_by_kind: BTreeMap<&'static str, u64>,
+    /// Indexed by `Kind`.
+    #[serde(serialize_with = "by_kind")]
+    pub saved_by_kind: [u64; Kind::COUNT],
     pub lost_by_op: BTreeMap<&'static str, u64>,
     /// `measured`, `estimate` or `lower bound`.
     pub bound: &'static str,
     pub assumption: &'static str,
+}
+
+fn by_kind<S: Serializer>(ns: &[u64; Kind::COUNT], s: S) -> Result<S::Ok, S::Error> {
+    named(Kind::ALL, Kind::name, |kind| ns[kind as usize]).serialize(s)
 }
 
 /// What a recording holds of it.
@@ -53,6 +59,8 @@ pub struct Evidence {
     /// Those that retried, by thread and start.
     pub faults: HashMap<(u32, u64), Retried>,
     pub held: Held,
+    /// Who held `mmap_lock` cannot be told: what others lost behind them is not in `held`.
+    pub holders_unseen: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -150,6 +158,12 @@ pub fn policies_with(evidence: &Evidence, held_faults: u64) -> Named<Policy> {
         ..Policy::default()
     };
     charge(&mut held_today, &evidence.held.writers);
+    if evidence.holders_unseen {
+        retry_vma.bound = "lower bound";
+        retry_vma.assumption = "the VMA lock can be had again; who waits for the I/O of a second attempt is not seen here";
+        held_today.bound = "lower bound";
+        held_today.assumption = "faults that wait with their lock today, and the writers of that VMA that waited for them; who waited behind those is not seen here";
+    }
     let policy = |name: &str, policy| (name.to_owned(), policy);
     Named(vec![
         policy("mainline", mainline),
@@ -191,8 +205,7 @@ fn saved(evidence: &Evidence, of: impl Fn(&WindowEvent) -> bool) -> Policy {
         policy.saved_ns += fault.mmap_wait_ns;
         policy.saved_at_most_ns += fault.end_ns.saturating_sub(w.close_ns);
         policy.saved_max_ns = policy.saved_max_ns.max(fault.mmap_wait_ns);
-        let kind: Kind = w.kind;
-        *policy.saved_by_kind.entry(kind.name()).or_default() += fault.mmap_wait_ns;
+        policy.saved_by_kind[w.kind as usize] += fault.mmap_wait_ns;
     }
     policy
 }

@@ -290,52 +290,6 @@ fn sql_alone_can_read_it() {
 }
 
 #[test]
-fn a_recording_of_schema_1_is_read() {
-    let dir = Scratch::new("older");
-    let path = dir.file("a.vmas");
-    full(&path, 2).finish(&support::busy(2)).unwrap();
-    let sql = rusqlite::Connection::open(&path).unwrap();
-    sql.execute_batch(
-        "DROP VIEW chains; DROP TABLE segments; DROP TABLE windows; DROP TABLE arrivals;
-         DROP TABLE conflicts; ALTER TABLE locks RENAME TO mmap_lock;
-         UPDATE histograms SET name = 'mmap_lock_wait' WHERE name = 'lock_wait';
-         UPDATE histogram_totals SET name = 'mmap_lock_wait' WHERE name = 'lock_wait';
-         DROP VIEW processes;
-         ALTER TABLE threads DROP COLUMN vma_write_waits;
-         ALTER TABLE threads DROP COLUMN vma_write_wait_sum_ns;
-         ALTER TABLE threads DROP COLUMN vma_write_wait_max_ns;
-         CREATE TABLE old (
-           id INTEGER PRIMARY KEY, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
-           wait_ns INTEGER AS (end_ns - start_ns), cpu INTEGER, tid INTEGER, tgid INTEGER,
-           comm TEXT, prio INTEGER, policy INTEGER, mm INTEGER, mm_tgid INTEGER, mode TEXT,
-           op TEXT, acquired INTEGER, holder_tid INTEGER, holder_tgid INTEGER, holder_comm TEXT,
-           holder_prio INTEGER, holder_reader INTEGER);
-         INSERT INTO old SELECT id, start_ns, end_ns, cpu, tid, tgid, comm, prio, policy, mm,
-           mm_tgid, mode, op, acquired, holder_tid, holder_tgid, holder_comm, holder_prio,
-           holder_reader FROM waits;
-         DROP TABLE waits; ALTER TABLE old RENAME TO waits;
-         PRAGMA user_version = 1;",
-    )
-    .unwrap();
-    drop(sql);
-    let r = Recording::open(&path).unwrap();
-    let mut want = support::busy(2);
-    // Of them there were none.
-    want.threads.iter_mut().for_each(|t| t.waits[2] = 0);
-    want.threads.iter_mut().for_each(|t| t.wait_sum_ns[2] = 0);
-    want.threads.iter_mut().for_each(|t| t.wait_max_ns[2] = 0);
-    assert_eq!(r.snapshot().unwrap(), want);
-    let waits: Vec<_> = r.waits().map(Result::unwrap).collect();
-    assert_eq!(waits.len(), support::waits().len());
-    assert_eq!((waits[0].blame.depth, waits[0].blame.root_wait), (1, 100));
-    assert_eq!(
-        r.windows().count() + r.arrivals().count() + r.conflicts().count(),
-        0
-    );
-    vmascope::report::of(&r).unwrap();
-}
-
-#[test]
 fn the_formats_page_knows_every_column_and_its_queries_run() {
     let page = include_str!("../../../docs/formats.md");
     let dir = Scratch::new("page");

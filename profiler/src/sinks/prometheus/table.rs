@@ -238,7 +238,7 @@ pub const METRICS: &[Metric] = &[
         "vmascope_chains",
         "Waits with two threads or more queued behind each other",
         |p, out| {
-            if p.knows.wait {
+            if p.knows.holder {
                 out.put(Value::Count(p.totals.chains));
             }
         },
@@ -247,7 +247,7 @@ pub const METRICS: &[Metric] = &[
         "vmascope_inversions",
         "Waits behind a thread of lower priority",
         |p, out| {
-            if p.knows.wait {
+            if p.knows.holder {
                 out.put(Value::Count(p.totals.inversions));
             }
         },
@@ -256,21 +256,21 @@ pub const METRICS: &[Metric] = &[
         "vmascope_what_if_saved",
         "What faults would have saved under a policy, at least",
         |p, out| {
-            policies(p, out, |cost| cost.saved_ns);
+            policies(p, out, "", |cost| cost.saved_ns);
         },
     )),
     seconds(counter(
         "vmascope_what_if_lost",
         "What writers would have lost under a policy",
         |p, out| {
-            policies(p, out, |cost| cost.lost_ns);
+            policies(p, out, "retry_vma", |cost| cost.lost_ns);
         },
     )),
     seconds(counter(
         "vmascope_what_if_amplified",
         "What others would have lost behind those writers",
         |p, out| {
-            policies(p, out, |cost| cost.amplified_ns);
+            policies(p, out, "held_today", |cost| cost.amplified_ns);
         },
     )),
     counter(
@@ -437,9 +437,12 @@ pub const METRICS: &[Metric] = &[
     ),
 ];
 
-fn policies(p: &Page, out: &mut Samples, ns: fn(&Cost) -> u64) {
+/// `blamed`: the policy whose figure comes of who held `mmap_lock`.
+fn policies(p: &Page, out: &mut Samples, blamed: &str, ns: fn(&Cost) -> u64) {
     if p.knows.what_if {
-        for (policy, cost) in &p.totals.policies {
+        let policies = p.totals.policies.iter();
+        for (policy, cost) in policies.filter(|(name, _)| p.knows.holder || name.as_str() != blamed)
+        {
             out.with("policy", policy, Value::Seconds(ns(cost)));
         }
     }
