@@ -52,10 +52,12 @@ pub fn draw(app: &App) -> Vec<Line<'static>> {
         lines.push(Line::default());
     }
     if lines.is_empty() {
-        lines.push(Line::styled(
-            "(no wait behind another wait yet)",
-            look.dim(),
-        ));
+        let why = if app.session.has("mmap_lock_holder") {
+            "(no wait behind another wait yet)"
+        } else {
+            "(this kernel does not tell who holds mmap_lock: chains cannot be seen)"
+        };
+        lines.push(Line::styled(why, look.dim()));
     }
     lines
 }
