@@ -310,7 +310,15 @@ fn map_pages(vm_ops: u64) -> u64 {
 /// it if that can be seen. The path is what the locks held now say.
 #[inline(always)]
 fn accounted_only(t: &mut Thread, major: bool, address: u64) {
-    thread::account(t, task());
+    // Counted already when the thread's entry was made, just now: it is one of the entry's faults.
+    if thread::account(t, task()).0 == 0 {
+        let first = if major {
+            &mut t.first_major
+        } else {
+            &mut t.first_minor
+        };
+        *first = first.wrapping_sub(1);
+    }
     let f = &mut t.fault;
     if f.phase != phase::LOCKING {
         f.timed = timed::NO;

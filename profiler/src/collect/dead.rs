@@ -36,7 +36,10 @@ impl Dead {
     pub fn bury(&mut self, thread: Thread) {
         self.threads
             .entry((thread.tgid, thread.tid))
-            .and_modify(|t| t.absorb(&thread))
+            .and_modify(|t| {
+                t.absorb(&thread);
+                t.comm.clone_from(&thread.comm);
+            })
             .or_insert(thread);
     }
 
@@ -51,11 +54,8 @@ impl Dead {
         for (id, dead) in &self.threads {
             living
                 .entry(*id)
-                // A last fault after the exit hook made a new entry of an old thread.
-                .and_modify(|t| {
-                    t.absorb(dead);
-                    t.exited = true;
-                })
+                // The same one, by a last fault after the exit hook; or who has its number now.
+                .and_modify(|t| t.absorb(dead))
                 .or_insert_with(|| dead.clone());
         }
         if self.most == 0 {
