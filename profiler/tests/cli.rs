@@ -145,6 +145,10 @@ fn usage_errors_name_the_thing_and_the_remedy() {
             "[possible values: auto, fentry, kprobe, tracepoint]",
         ),
         (&["record", "-p", "1", "--", "true"], "cannot be used with"),
+        (
+            &["record", "-o", "-"],
+            "to stream single events, use --csv -",
+        ),
         (&["report"], "--duration <TIME>"),
         (
             &["report", "a.db", "-p", "1"],

@@ -26,6 +26,10 @@ use crate::{
 };
 
 pub fn run(args: &Record) -> Result<ExitCode> {
+    if args.output == Path::new("-") {
+        let why = "-o -: a recording is a file; to stream single events, use --csv -";
+        return Err(Usage(why.into()).into());
+    }
     if args.csv.as_deref() == Some(Path::new("-")) && !args.command.is_empty() {
         let why = "standard output is the command's: use --csv FILE, or -p PID";
         return Err(Usage(why.into()).into());
