@@ -50,8 +50,13 @@ pub trait World {
     fn gives_up(&self, f: &mut InFlight, major: bool);
     /// The fault is over, its path in `t.fault.path`.
     fn ends(&self, t: &mut Thread, major: bool, ret: u32);
+    /// The same; when is not known.
+    fn ends_untimed(&self, t: &mut Thread, major: bool);
     /// A common fault is over, when is not known.
     fn common_ended(&self, t: &mut Thread);
+    /// [`over`] and [`skipped_begin`], which are rare: the kernel side has one copy of each.
+    fn over(&self, t: &mut Thread, grown: u64, majors: u64);
+    fn skipped_begin(&self, t: &mut Thread, call: &Call, ret: u32) -> bool;
     /// Given up by the thread itself, after an attempt that waited; when is not known.
     fn interrupted(&self, t: &mut Thread);
 }
@@ -172,7 +177,7 @@ fn skipped_end<W: World>(w: &W, t: &mut Thread, call: &Call) -> bool {
         w.gives_up(&mut t.fault, major);
         false
     } else {
-        over(w, t, grown, majors);
+        w.over(t, grown, majors);
         true
     }
 }
@@ -187,7 +192,7 @@ fn was_major<W: World>(w: &W, f: &InFlight, next: &Call) -> bool {
 /// The attempt is over, and the hook at its end was skipped. If the kernel has counted one fault
 /// since, it was this; its time is not known.
 #[inline(always)]
-fn over<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
+pub fn over<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
     w.loss(Loss::UnmatchedEntry);
     if grown != 1 {
         uncommon(t);
@@ -197,8 +202,8 @@ fn over<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
         w.common_ended(t);
     } else {
         uncommon(t);
-        t.fault.timed = timed::NO;
-        finish(w, t, majors != 0, false, 0);
+        t.fault.phase = phase::IDLE;
+        w.ends_untimed(t, majors != 0);
     }
 }
 
@@ -210,7 +215,7 @@ pub fn is_elsewhere<W: World>(w: &W, t: &mut Thread) {
     }
     let (grown, majors) = w.grown(t);
     if w.sees_exits() {
-        over(w, t, grown, majors);
+        w.over(t, grown, majors);
     } else {
         ends_unseen(w, t, grown, majors);
     }
@@ -312,7 +317,7 @@ fn retried_path<W: World>(w: &W, before: u8, flags: u32) -> u8 {
 pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) {
     let begun = t.fault.phase == phase::ATTEMPT && t.fault.address == call.address;
     uncommon(t);
-    if !begun && !skipped_begin(w, t, call, ret) {
+    if !begun && !w.skipped_begin(t, call, ret) {
         return;
     }
     let plain = !has(ret, w.special());
@@ -333,7 +338,7 @@ pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) {
 /// The hook at the attempt's begin was skipped. True: it is made good, but for the time. False: the
 /// attempt has ended, as far as can be told.
 #[inline(always)]
-fn skipped_begin<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) -> bool {
+pub fn skipped_begin<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) -> bool {
     if t.fault.phase == phase::RETRYING && continues(w, &t.fault, call) {
         goes_on(w, &mut t.fault, call);
         return true;
@@ -443,8 +448,11 @@ fn ends_unseen<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
         misfit(w, t);
         return;
     }
-    t.fault.timed = timed::NO;
-    finish(w, t, majors != 0, grown == 0, 0);
+    if grown == 0 {
+        t.fault.path = Path::Error as u8;
+    }
+    t.fault.phase = phase::IDLE;
+    w.ends_untimed(t, majors != 0);
 }
 
 /// The software page-fault event of a fault that ended, where exits are not seen.

@@ -128,6 +128,12 @@ pub const fn word(bytes: [u8; 8]) -> u64 {
 }
 
 impl InFlight {
+    /// `start_ns` is when the fault began.
+    #[inline(always)]
+    pub fn is_timed(&self) -> bool {
+        self.timed == timed::SAMPLED || self.timed == timed::ALWAYS
+    }
+
     /// `phase` and `stranger` are 0: a target's thread that is in no fault.
     #[inline(always)]
     pub fn in_none(&self) -> bool {

@@ -135,7 +135,7 @@ impl World for Kernel {
         assert_eq!(t.fault.phase, phase::IDLE);
         self.majors_told
             .set(self.majors_told.get() + u64::from(major));
-        let took = (t.fault.timed != timed::NO).then(|| {
+        let took = t.fault.is_timed().then(|| {
             let now = self.now();
             assert!(
                 t.fault.start_ns >= self.earliest.get(),
@@ -158,9 +158,22 @@ impl World for Kernel {
         self.ended.borrow_mut().push((path, took));
     }
 
+    fn ends_untimed(&self, t: &mut Thread, major: bool) {
+        t.fault.timed = timed::NO;
+        self.ends(t, major, 0);
+    }
+
     fn common_ended(&self, t: &mut Thread) {
         assert_eq!(t.fault.phase, phase::IDLE);
         self.ended.borrow_mut().push((Path::VmaLock, None));
+    }
+
+    fn over(&self, t: &mut Thread, grown: u64, majors: u64) {
+        fault::over(self, t, grown, majors);
+    }
+
+    fn skipped_begin(&self, t: &mut Thread, call: &Call, ret: u32) -> bool {
+        fault::skipped_begin(self, t, call, ret)
     }
 
     fn interrupted(&self, t: &mut Thread) {

@@ -6,7 +6,7 @@ use core::hint::black_box;
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use profiler_common::{
-    agg::{SIZES, io_index},
+    agg::{FaultAgg, SIZES, io_index},
     hist::{OCTAVES, near_place_of, place_of},
     record::{self, FaultRecord, NAME},
     thread::{Common, InFlight, Thread, timed},
@@ -22,9 +22,9 @@ use crate::{
     prio, vma, window,
 };
 
-/// Counts it on its path and in its thread. Gives its end and its duration, if it was timed.
+/// Counts it on its path and in its thread.
 #[inline(always)]
-pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)> {
+pub fn tally(t: &mut Thread, major: bool, kind_known: bool) -> Option<&'static mut FaultAgg> {
     let path = t.fault.path;
     if let Some(n) = t.counts.by_path.get_mut(path as usize) {
         *n += 1;
@@ -43,7 +43,14 @@ pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)
     } else {
         agg.no_kind += 1;
     }
-    if t.fault.timed == timed::NO {
+    Some(agg)
+}
+
+/// Counts it, and gives its end and its duration, if it was timed.
+#[inline(always)]
+pub fn count(t: &mut Thread, major: bool, kind_known: bool) -> Option<(u64, u64)> {
+    let agg = tally(t, major, kind_known)?;
+    if !t.fault.is_timed() {
         return None;
     }
     let end = now();

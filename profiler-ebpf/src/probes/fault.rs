@@ -227,8 +227,27 @@ impl<M: Mem> World for Hook<M> {
     }
 
     #[inline(always)]
+    fn ends_untimed(&self, t: &mut Thread, major: bool) {
+        if t.fault.slow != 0 {
+            finish::settle(t, major);
+        }
+        finish::tally(t, major, kind_known(t));
+    }
+
+    #[inline(always)]
     fn common_ended(&self, t: &mut Thread) {
         finish::common(t, false);
+    }
+
+    #[inline(always)]
+    fn over(&self, t: &mut Thread, grown: u64, majors: u64) {
+        fault_over(t, grown, majors);
+    }
+
+    #[inline(always)]
+    fn skipped_begin(&self, t: &mut Thread, call: &Call, ret: u32) -> bool {
+        t.fault.vma = self.vma as u64;
+        fault_unbegun(t, call.address, call.flags, u32::from(call.regs), ret) != 0
     }
 
     #[inline(always)]
@@ -240,6 +259,36 @@ impl<M: Mem> World for Hook<M> {
         }
         finish::io_waited(t);
     }
+}
+
+/// A global function: the verifier walks it once, and not after each path that leads here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fault_over(t: *mut Thread, grown: u64, majors: u64) -> u32 {
+    // SAFETY: callers pass references; the verifier wants to see the check.
+    if let Some(t) = unsafe { t.as_mut() } {
+        fault::over(&ELSEWHERE, t, grown, majors);
+    }
+    0
+}
+
+/// The same, of an attempt whose begin was skipped. It takes no typed pointer, so the VMA comes in the
+/// fault. 1: made good.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fault_unbegun(t: *mut Thread, address: u64, flags: u32, regs: u32, ret: u32) -> u32 {
+    // SAFETY: as above.
+    let Some(t) = (unsafe { t.as_mut() }) else {
+        return 0;
+    };
+    let hook = Hook::<Probed>::at_entry(t.fault.vma as *const u8);
+    t.fault.vma = 0;
+    let call = Call {
+        address,
+        flags,
+        regs: regs != 0,
+    };
+    u32::from(fault::skipped_begin(&hook, t, &call, ret))
 }
 
 /// `handle_mm_fault` returned, and what it returned has no RETRY.
@@ -282,14 +331,19 @@ fn ends_by_event(t: &mut Thread, major: bool) {
     if t.fault.slow != 0 {
         finish::settle(t, major);
     }
-    let kind_known = opt::FAULT_HOOK() != fault_hook::EVENTS && t.fault.kind != UNKNOWN;
-    let Some((end, ns)) = finish::count(t, major, kind_known) else {
+    let known = kind_known(t);
+    let Some((end, ns)) = finish::count(t, major, known) else {
         return;
     };
     finish::anatomy(t, ns);
     if emit::over_threshold(ns) {
         finish::emit(t, end, 0, major, null());
     }
+}
+
+#[inline(always)]
+fn kind_known(t: &Thread) -> bool {
+    opt::FAULT_HOOK() != fault_hook::EVENTS && t.fault.kind != UNKNOWN
 }
 
 /// A fatal signal is on its way to the current thread.

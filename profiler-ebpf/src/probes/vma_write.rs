@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use profiler_common::{
     agg::lock_index,
-    thread::{Lock, Thread, VmaRequest, timed},
+    thread::{Lock, Thread, VmaRequest},
     words::{Mode, Op},
     zero::zero,
 };
@@ -129,7 +129,7 @@ fn lets(ctx: &impl StackIdContext, writer: &mut Thread) {
     let mm = writer.vma_request.mm;
     let Some(t) = thread::current(mm) else { return };
     let op = any(op::current(t) as u8);
-    let since_ns = if op == Op::Fault as u8 && t.fault.timed != timed::NO {
+    let since_ns = if op == Op::Fault as u8 && t.fault.is_timed() {
         t.fault.start_ns
     } else {
         0
