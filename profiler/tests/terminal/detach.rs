@@ -205,11 +205,10 @@ fn a_recorder_that_cannot_write_its_end_is_told() {
         args.extend(["--", "sleep", "60"]);
         let begun = run(&scratch.0, &args);
         assert!(begun.status.success(), "{begun:?}");
-        // What it says has room, what it counted has none.
+        // What it says has room in a page that is its own already, what it counted has none.
         let log = disk.0.join(format!("{name}.log"));
-        std::fs::write(&log, vec![b' '; 1 << 16]).unwrap();
+        std::fs::write(&log, "\n").unwrap();
         std::fs::write(disk.0.join("full"), vec![0; 8 << 20]).unwrap_err();
-        std::fs::write(&log, "").unwrap();
         let stopped = run(&scratch.0, &["stop", &output]);
         let said = text(&stopped.stderr);
         assert_eq!(stopped.status.code(), Some(1), "{stopped:?}");
