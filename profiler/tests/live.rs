@@ -81,6 +81,10 @@ fn faults_of_a_child_are_counted() {
     println!("{p:?}");
     assert!(p.minor > 20);
     assert!(p.exited);
+    // Our own are counted apart: those of a fork and of reading maps.
+    assert!(snapshot.own_faults > 20, "{} own", snapshot.own_faults);
+    let me = std::process::id();
+    assert!(snapshot.threads.iter().all(|t| t.tgid != me));
 }
 
 /// What is timed stands for all, before the pace is changed and after.

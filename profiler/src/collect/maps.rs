@@ -140,6 +140,7 @@ impl Maps {
         s.vmstat_pgmajfault = vmstat.pgmajfault;
         s.vmstat_vma_lock = vmstat.vma_lock;
         s.own_cpu_ns = host::own_cpu_ns() - self.cpu_ns;
+        s.own_faults = host::own_faults().saturating_sub(self.own_faults);
         s.own_rss_bytes = host::own_rss_bytes();
         s.own_mapped_bytes = self.mapped_bytes;
         Ok(s)
