@@ -68,9 +68,13 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
         for entry in entries.with_context(|| format!("cannot list {}", folder.display()))? {
             let entry = entry?;
             let path = entry.path();
+            // In a worktree .git is a file.
+            if made.contains(&path) {
+                continue;
+            }
             if entry.file_type()?.is_dir() {
                 // Cargo marks a target folder wherever it is.
-                if !made.contains(&path) && !path.join("CACHEDIR.TAG").exists() {
+                if !path.join("CACHEDIR.TAG").exists() {
                     folders.push(path);
                 }
             } else {
