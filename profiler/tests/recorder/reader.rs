@@ -6,6 +6,18 @@ use vmascope::recording::{Recording, repair};
 
 use crate::{Load, Scratch, alone, companion, record, vmascope, wait_for};
 
+/// In the midst of the faults, of which there must be some soon.
+fn reads(reader: &Recording) -> impl Sized + '_ {
+    for _ in 0..100 {
+        let mut faults = reader.faults();
+        if faults.next().is_some() {
+            return faults;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    panic!("no fault was recorded");
+}
+
 /// It is whole, though not folded. And what is said of it is what `report` says.
 #[test]
 fn a_reader_makes_no_error_of_a_recording() {
@@ -16,11 +28,7 @@ fn a_reader_makes_no_error_of_a_recording() {
     let mut child = record(&path, &["-d", "3s"]);
     wait_for(&path, &mut child);
     let reader = Recording::open(&path).unwrap();
-    let mut faults = reader.faults();
-    while faults.next().is_none() {
-        sleep(Duration::from_millis(100));
-        faults = reader.faults();
-    }
+    let faults = reads(&reader);
     let ended = child.wait_with_output().unwrap();
     drop(load);
     drop(faults);
@@ -53,11 +61,7 @@ fn a_reader_does_not_end_a_row_of_recordings() {
     let first = dir.file("a-000005.db");
     wait_for(&first, &mut child);
     let reader = Recording::open(&first).unwrap();
-    let mut faults = reader.faults();
-    while faults.next().is_none() {
-        sleep(Duration::from_millis(100));
-        faults = reader.faults();
-    }
+    let faults = reads(&reader);
     let ended = child.wait_with_output().unwrap();
     drop(load);
     drop(faults);
