@@ -68,6 +68,7 @@ fn a_storm_is_seen() {
     let page = top.shows("storm-writer");
     assert!(page.contains("storm-faulter"), "{page}");
     top.keys("\x1b");
+    top.until(|s| !s.contains("SINCE ARMING"));
 
     // Its writer waits; one of the waits, and who was in the way.
     top.keys("3");
@@ -86,6 +87,8 @@ fn a_storm_is_seen() {
     top.keys("2/nobody");
     top.shows("none of that name");
     top.keys("\x1b");
+    // What comes too soon after an escape is one key with it.
+    top.until(|s| !s.contains("nobody"));
     top.shows(&pid);
 
     // At another pace, and kept.
