@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crossterm::event::KeyCode;
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::style::Color;
 
 use crate::{
@@ -211,6 +211,23 @@ fn a_search_narrows_down_as_it_is_typed() {
     text(&mut app, "/storm");
     key(&mut app, KeyCode::Enter);
     assert!(screen(&app, 80, 24).contains("page_mkwrite"));
+}
+
+/// A slow line brings them together, and a terminal's decoder makes one key of them.
+#[test]
+fn an_escape_and_the_next_key_are_two() {
+    let mut app = normal();
+    text(&mut app, "2/STO");
+    app.on_key(KeyEvent::new(KeyCode::Char('7'), KeyModifiers::ALT));
+    let now = screen(&app, 80, 24);
+    assert!(
+        !now.contains("STO") && now.contains("per-VMA lock"),
+        "{now}"
+    );
+    // An escape alone would redraw; and a key without a meaning does not undo that.
+    text(&mut app, "2/STO");
+    let none = KeyEvent::new(KeyCode::F(5), KeyModifiers::ALT);
+    assert_eq!(app.on_key(none), Action::Redraw);
 }
 
 #[test]

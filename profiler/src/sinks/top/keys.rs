@@ -29,6 +29,15 @@ impl App {
         if key.kind == KeyEventKind::Release {
             return Action::None;
         }
+        // Escape and the next key, when a slow line brings them at once, read as one with Alt.
+        if key.modifiers.contains(KeyModifiers::ALT) {
+            let escaped = self.on_key(KeyEvent::from(KeyCode::Esc));
+            let without = key.modifiers.difference(KeyModifiers::ALT);
+            return match self.on_key(KeyEvent::new(key.code, without)) {
+                Action::None => escaped,
+                other => other,
+            };
+        }
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('c') if ctrl => return Action::Quit,
