@@ -1,6 +1,12 @@
 //! Who reads a recording while it is written, and what a live report is read for. Needs root.
 
-use std::{fs, process::Command, thread::sleep, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command},
+    thread::sleep,
+    time::Duration,
+};
 
 use vmascope::recording::{Recording, repair};
 
@@ -18,6 +24,18 @@ fn reads(reader: &Recording) -> impl Sized + '_ {
     panic!("no fault was recorded");
 }
 
+/// What a recorder says whose recording is being read when it ends.
+fn ends_while_read(mut child: Child, path: &Path, load: Load) -> String {
+    wait_for(path, &mut child);
+    let reader = Recording::open(path).unwrap();
+    let _faults = reads(&reader);
+    let ended = child.wait_with_output().unwrap();
+    drop(load);
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success(), "{said}");
+    said
+}
+
 /// It is whole, though not folded. And what is said of it is what `report` says.
 #[test]
 fn a_reader_makes_no_error_of_a_recording() {
@@ -25,16 +43,7 @@ fn a_reader_makes_no_error_of_a_recording() {
     let dir = Scratch::new("read");
     let path = dir.file("a.db");
     let load = Load::start();
-    let mut child = record(&path, &["-d", "3s"]);
-    wait_for(&path, &mut child);
-    let reader = Recording::open(&path).unwrap();
-    let faults = reads(&reader);
-    let ended = child.wait_with_output().unwrap();
-    drop(load);
-    drop(faults);
-    drop(reader);
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(ended.status.success(), "{said}");
+    let said = ends_while_read(record(&path, &["-d", "3s"]), &path, load);
     assert!(said.contains("has it open"), "{said}");
     assert!(Recording::open(&path).unwrap().complete(), "{said}");
     let report = vmascope(&["report"], &path);
@@ -57,17 +66,8 @@ fn a_reader_does_not_end_a_row_of_recordings() {
     }
     let load = Load::start();
     let more = ["-d", "4s", "--max-age", "1s", "--keep", "9"];
-    let mut child = record(&dir.file("a.db"), &more);
     let first = dir.file("a-000005.db");
-    wait_for(&first, &mut child);
-    let reader = Recording::open(&first).unwrap();
-    let faults = reads(&reader);
-    let ended = child.wait_with_output().unwrap();
-    drop(load);
-    drop(faults);
-    drop(reader);
-    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(ended.status.success(), "{said}");
+    let said = ends_while_read(record(&dir.file("a.db"), &more), &first, load);
     assert!(said.contains("vmascope repair"), "{said}");
     assert!(dir.file("a-000006.db").exists(), "{said}");
     assert!(Recording::open(&first).unwrap().complete(), "{said}");
