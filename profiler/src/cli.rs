@@ -8,6 +8,7 @@ use crate::{
     commands::Trigger,
     diff::Condition,
     loader::HookChoice,
+    recording::Shown,
     sinks::{folded::By, top::Theme},
 };
 
@@ -106,6 +107,30 @@ pub struct Probing {
     pub empty_programs: bool,
 }
 
+/// What to show of all that was measured.
+#[derive(Args, Debug)]
+pub struct Rows {
+    /// List only these threads, and single waits and faults of theirs (may be repeated, or a list)
+    #[arg(long, value_delimiter = ',', value_name = "TID")]
+    pub tid: Vec<u32>,
+    /// List only threads of this name (may be repeated); counts and estimates stay those of all
+    #[arg(long, value_name = "NAME")]
+    pub comm: Vec<String>,
+    /// List only single waits and faults that ended on these CPUs (may be repeated, or a list)
+    #[arg(short = 'C', long, value_delimiter = ',', value_name = "CPU")]
+    pub cpu: Vec<u32>,
+}
+
+impl From<&Rows> for Shown {
+    fn from(rows: &Rows) -> Self {
+        Self {
+            tids: rows.tid.clone(),
+            comms: rows.comm.clone(),
+            cpus: rows.cpu.clone(),
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub struct Top {
     #[command(flatten)]
@@ -182,6 +207,8 @@ pub struct Which {
 pub struct Report {
     #[command(flatten)]
     pub probing: Probing,
+    #[command(flatten)]
+    pub rows: Rows,
     /// Measure for this long, without a recording
     #[arg(short, long, value_name = "TIME", value_parser = duration, conflicts_with = "file", required_unless_present = "file")]
     pub duration: Option<Duration>,
@@ -199,6 +226,8 @@ pub struct Export {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub to: To,
+    #[command(flatten)]
+    pub rows: Rows,
     /// Folded stacks and flame graphs: of those who wait, or of those who hold
     #[arg(long, value_enum, default_value = "waiter")]
     pub by: By,
@@ -221,7 +250,7 @@ pub struct To {
     #[arg(long, value_name = "FILE")]
     pub flamegraph: Option<PathBuf>,
     /// Histograms over time, for HdrHistogram's tools
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tid", "comm", "cpu"])]
     pub hlog: Option<PathBuf>,
     /// A trace for Perfetto, to be looked at beside a system trace
     #[arg(long, value_name = "FILE")]

@@ -164,6 +164,14 @@ fn usage_errors_name_the_thing_and_the_remedy() {
             "give the others a FILE",
         ),
         (&["export", "a.db"], "--csv <DIR>"),
+        (
+            &["export", "a.db", "--comm", "x", "--hlog", "-"],
+            "'--comm <NAME>' cannot be used with '--hlog <FILE>'",
+        ),
+        (
+            &["report", "a.db", "-C", "1", "--format", "lkml"],
+            "use --format text, json or html",
+        ),
         (&["demo", "storm", "--threads", "0"], "0 is not in 1..=256"),
         (&["demo", "touch", "--pages", "0"], "0 is not in 1"),
     ] {

@@ -25,13 +25,20 @@ type Sink = fn(&Recording, &Path, folded::By) -> sinks::Result<()>;
 /// Each format: where it is to go, and who writes it.
 fn formats(to: &To) -> [(&Option<PathBuf>, Sink); 7] {
     [
-        (&to.csv, |from, to, _| csv::export(from, to)),
-        (&to.json, |from, to, _| json::export(from, to)),
+        (&to.csv, |from, to, _| csv::export(from.narrowed()?, to)),
+        (&to.json, |from, to, _| json::export(from.narrowed()?, to)),
         (&to.hlog, |from, to, _| hlog::export(from, to)),
-        (&to.perfetto, |from, to, _| perfetto::export(from, to)),
+        (&to.perfetto, |from, to, _| {
+            perfetto::export(from.narrowed()?, to)
+        }),
+        // It sums up first, and then shows.
         (&to.html, |from, to, _| html::export(from, to)),
-        (&to.folded, folded::export),
-        (&to.flamegraph, folded::flamegraph),
+        (&to.folded, |from, to, by| {
+            folded::export(from.narrowed()?, to, by)
+        }),
+        (&to.flamegraph, |from, to, by| {
+            folded::flamegraph(from.narrowed()?, to, by)
+        }),
     ]
 }
 
@@ -44,9 +51,10 @@ pub fn run(args: &Export) -> Result<ExitCode> {
     if let Some(why) = refusal(&args.to, io::stdout().is_terminal()) {
         return Err(Usage(why.into()).into());
     }
-    let recording = Recording::open(args.file.as_deref().context("no FILE")?)?;
+    let file = args.file.as_deref().context("no FILE")?;
     for (to, sink) in formats(&args.to) {
         let Some(to) = to else { continue };
+        let recording = Recording::open(file)?.showing((&args.rows).into());
         let write = |to: &Path| Ok(sink(&recording, to, args.by)?);
         match is_standard_output(to) {
             true => piped(write)?,

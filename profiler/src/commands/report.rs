@@ -11,16 +11,24 @@ use super::{
 };
 use crate::{
     cli::{Report, ReportFormat},
+    error::Usage,
     model::{Batch, Snapshot},
-    recording::{Recording, Writer},
+    recording::{Recording, Shown, Writer},
     report, session, sinks,
 };
 
 pub fn run(args: &Report) -> Result<ExitCode> {
+    let shown = Shown::from(&args.rows);
+    if matches!(args.format, ReportFormat::Lkml | ReportFormat::AppStart) && !shown.is_all() {
+        let why = "--tid, --comm and --cpu choose what is listed, and this format has sums only: \
+                   use --format text, json or html";
+        return Err(Usage(why.into()).into());
+    }
     let recording = match &args.file {
         Some(path) => Recording::open(path)?,
         None => live(args)?,
-    };
+    }
+    .showing(shown);
     let report = || report::of(&recording);
     print(&match args.format {
         ReportFormat::Text => report::text(&report()?),

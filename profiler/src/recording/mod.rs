@@ -12,6 +12,7 @@ mod read;
 mod repair;
 mod schema;
 mod session;
+mod shown;
 mod write;
 
 pub use error::{Error, Result};
@@ -20,6 +21,7 @@ pub use last::{LastSeconds, ns};
 pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
 pub use repair::{Repaired, repair};
 pub(crate) use session::{counted, limited};
+pub use shown::Shown;
 pub use write::{Writer, empty_tables};
 
 /// "vmas", in the file's header where SQLite keeps it for `file(1)` and for us.

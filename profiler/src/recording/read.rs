@@ -2,6 +2,7 @@
 //! Out: what the writer was given, or one line about what is wrong with the file.
 
 use std::{
+    cell::Cell,
     marker::PhantomData,
     path::{Path as FilePath, PathBuf},
 };
@@ -13,11 +14,12 @@ use profiler_common::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, types::ValueRef};
 
 use super::{
-    Error, Head, Result, anatomy,
+    Error, Head, Result, Shown, anatomy,
     events::Event,
     head, older,
     schema::{self, thread_columns},
     session::{self, counted, limited, odd},
+    shown,
 };
 use crate::model::{
     ArrivalEvent, ConflictEvent, FaultEvent, Ground, Hist, Segment, Session, Snapshot, Standing,
@@ -30,6 +32,8 @@ pub struct Recording {
     session: Session,
     complete: bool,
     intervals: Vec<i64>,
+    shown: Shown,
+    narrowed: Cell<bool>,
 }
 
 impl Recording {
@@ -74,9 +78,28 @@ impl Recording {
             session: session::read(&sql)?,
             complete: complete != 0,
             intervals,
+            shown: Shown::default(),
+            narrowed: Cell::new(false),
             path,
             sql,
         })
+    }
+
+    /// What `narrowed` leaves of it.
+    pub fn showing(self, shown: Shown) -> Recording {
+        Recording { shown, ..self }
+    }
+
+    pub fn shown(&self) -> &Shown {
+        &self.shown
+    }
+
+    /// From here on, only the threads, waits and faults that are shown can be read.
+    pub fn narrowed(&self) -> Result<&Recording> {
+        if !self.shown.is_all() && !self.narrowed.replace(true) {
+            shown::narrow(&self.sql, &self.shown).map_err(|e| self.broken(e))?;
+        }
+        Ok(self)
     }
 
     pub fn session(&self) -> &Session {
@@ -101,6 +124,10 @@ impl Recording {
             Ok(all)
         };
         read().map_err(|e| self.broken(e))
+    }
+
+    pub fn threads(&self) -> Result<Vec<Thread>> {
+        threads(&self.sql).map_err(|e| self.broken(e))
     }
 
     /// Cumulative snapshots in their order. Threads are kept as totals only: the last one has them.

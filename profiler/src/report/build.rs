@@ -45,6 +45,7 @@ pub fn build(
         verdict: verdict(session, counts, waits),
         host: session.host.clone(),
         target: session.target.clone(),
+        shown: None,
         tier: session.tier.clone(),
         vma_lock: session.vma_lock.clone(),
         mmap_lock_mode: session.mmap_lock.clone(),
@@ -97,7 +98,38 @@ pub fn of(recording: &Recording) -> recording::Result<Report> {
         analysis,
     );
     report.complete = recording.complete();
-    Ok(report)
+    match recording.shown().is_all() {
+        true => Ok(report),
+        false => narrowed(report, recording, counts),
+    }
+}
+
+/// Its lists, of what is shown: threads, their processes, waits and faults. Sums and estimates stay those
+/// of all.
+fn narrowed(report: Report, recording: &Recording, all: Snapshot) -> recording::Result<Report> {
+    let rows = recording.narrowed()?;
+    let counts = Snapshot {
+        threads: rows.threads()?,
+        ..all
+    };
+    let lists = build(
+        rows.session(),
+        &counts,
+        &rows.worst_waits(WORST)?,
+        &rows.worst_faults(WORST)?,
+        Analysis::default(),
+    );
+    let mut processes = report.processes;
+    processes.retain(|p| lists.threads.iter().any(|t| t.tgid == p.tgid));
+    Ok(Report {
+        shown: Some(rows.shown().to_string()),
+        processes,
+        threads: lists.threads,
+        threads_total: lists.threads_total,
+        worst_waits: lists.worst_waits,
+        worst_faults: lists.worst_faults,
+        ..report
+    })
 }
 
 /// Which figures this session can give.

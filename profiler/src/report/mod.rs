@@ -56,6 +56,8 @@ pub struct Report {
     pub verdict: String,
     pub host: Host,
     pub target: String,
+    /// What the lists below are of, if not of all: threads, or CPUs.
+    pub shown: Option<String>,
     pub tier: String,
     /// `rwsem`, `refcount` or `none`.
     pub vma_lock: String,

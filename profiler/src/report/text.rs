@@ -10,7 +10,8 @@ use super::{
 use crate::model::{Quality, Standing};
 
 /// Rows of the long lists; JSON and the recording have them all.
-const PROCESSES: usize = 10;
+/// Processes, or threads.
+const TASKS: usize = 10;
 const OPS: usize = 8;
 const WORST: usize = 5;
 const CHAINS: usize = 3;
@@ -28,6 +29,7 @@ pub fn text(r: &Report) -> String {
     parts.extend(worst_waits(r));
     parts.extend(worst_faults(r));
     parts.extend(processes(r));
+    parts.extend(threads(r));
     parts.push(trust(r));
     parts.join("\n")
 }
@@ -65,8 +67,20 @@ fn head(r: &Report) -> String {
     if r.sample > 1 {
         target.push_str(&format!(", 1 fault in {} timed", r.sample));
     }
-    let (host, target) = (wrap(&host, WIDTH, "  "), wrap(&target, WIDTH, "  "));
-    format!("{out}\n\n{host}\n{target}\n")
+    let mut lines = vec![host, target];
+    lines.extend(listed(r));
+    let lines = lines.iter().map(|line| wrap(line, WIDTH, "  ") + "\n");
+    format!("{out}\n\n{}", lines.collect::<String>())
+}
+
+/// What the lists are of, if they are not of all.
+pub(super) fn listed(r: &Report) -> Option<String> {
+    let shown = clean(r.shown.as_deref()?);
+    let none = match r.threads.is_empty() {
+        true => ": no such thread was seen",
+        false => ", counts and estimates are of all",
+    };
+    Some(format!("lists are of {shown}{none}"))
 }
 
 pub(super) fn duration(ns: Option<u64>) -> String {
@@ -412,20 +426,34 @@ fn list(head: &str, lines: impl Iterator<Item = (u64, String)>) -> Option<String
 }
 
 fn processes(r: &Report) -> Option<String> {
+    let mut out = tasks("PROCESSES", &r.processes, |p| p.tgid)?;
+    let elsewhere = r.processes.iter().take(TASKS).filter_map(|p| {
+        let place = within(p.ns_pid?, p.container.as_deref().unwrap_or_default());
+        Some(format!("{} is {place}", who(&p.comm, p.tgid)))
+    });
+    let elsewhere: Vec<_> = elsewhere.collect();
+    if !elsewhere.is_empty() {
+        let text = format!("In pid namespaces: {}.", elsewhere.join(", "));
+        out.push_str(&format!("{}\n", wrap(&text, WIDTH, "  ")));
+    }
+    Some(out)
+}
+
+/// Where some were chosen.
+fn threads(r: &Report) -> Option<String> {
+    r.shown.as_ref()?;
+    tasks("THREADS", &r.threads, |t| t.tid)
+}
+
+fn tasks(name: &str, tasks: &[TaskReport], id: fn(&TaskReport) -> u32) -> Option<String> {
     let mut table = Table::new([
-        "PROCESSES",
-        "faults",
-        "major",
-        "fallback",
-        "retry",
-        "rd. wait",
-        "wr. wait",
+        name, "faults", "major", "fallback", "retry", "rd. wait", "wr. wait",
     ]);
-    for p in r.processes.iter().take(PROCESSES) {
+    for p in tasks.iter().take(TASKS) {
         let path = |name| p.by_path.as_ref().and_then(|b| *b.get(name)?);
         let wait = |w: &Option<TaskWaits>| duration(w.map(|w| w.wait_sum_ns));
         table.rows.push(vec![
-            format!("{}{}", who(&p.comm, p.tgid), standing(p)).into(),
+            format!("{}{}", who(&p.comm, id(p)), standing(p)).into(),
             p.faults.into(),
             p.major.into(),
             path("fallback").into(),
@@ -438,17 +466,8 @@ fn processes(r: &Report) -> Option<String> {
         return None;
     }
     let mut out = table.render();
-    if r.processes.len() > PROCESSES {
-        out.push_str(&format!("and {} more\n", r.processes.len() - PROCESSES));
-    }
-    let elsewhere = r.processes.iter().take(PROCESSES).filter_map(|p| {
-        let place = within(p.ns_pid?, p.container.as_deref().unwrap_or_default());
-        Some(format!("{} is {place}", who(&p.comm, p.tgid)))
-    });
-    let elsewhere: Vec<_> = elsewhere.collect();
-    if !elsewhere.is_empty() {
-        let text = format!("In pid namespaces: {}.", elsewhere.join(", "));
-        out.push_str(&format!("{}\n", wrap(&text, WIDTH, "  ")));
+    if tasks.len() > TASKS {
+        out.push_str(&format!("and {} more\n", tasks.len() - TASKS));
     }
     Some(out)
 }

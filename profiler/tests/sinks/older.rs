@@ -46,7 +46,7 @@ fn full(path: &Path) {
     writer.finish(&support::busy(2)).unwrap();
 }
 
-fn older(path: &Path) -> Recording {
+pub fn older(path: &Path) -> Recording {
     full(path);
     let sql = rusqlite::Connection::open(path).unwrap();
     sql.execute_batch(AS_IT_WAS).unwrap();

@@ -2,7 +2,7 @@
 
 const host = REPORT.host;
 document.getElementById("session").textContent =
-  `${host.name}, ${host.kernel} ${host.arch}, ${count(host.cpus)} CPUs; ${REPORT.target}; ${time(REPORT.duration_ns)}; tier ${REPORT.tier}, VMA lock ${REPORT.vma_lock}; vmascope ${REPORT.version}`;
+  `${host.name}, ${host.kernel} ${host.arch}, ${count(host.cpus)} CPUs; ${REPORT.target}; ${REPORT.shown ? `lists and waits of ${REPORT.shown}; ` : ""}${time(REPORT.duration_ns)}; tier ${REPORT.tier}, VMA lock ${REPORT.vma_lock}; vmascope ${REPORT.version}`;
 const warnings = document.getElementById("warnings");
 const lostEvents = entries(REPORT.loss).reduce((n, [, v]) => n + v, 0);
 const warn = [];
