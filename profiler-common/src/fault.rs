@@ -210,10 +210,14 @@ pub fn over<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
 /// The thread asks for a lock for a fault of another address: the attempt it was last seen in is over.
 #[inline(always)]
 pub fn is_elsewhere<W: World>(w: &W, t: &mut Thread) {
-    if t.fault.phase != phase::ATTEMPT {
-        return;
+    if t.fault.phase == phase::ATTEMPT {
+        let (grown, majors) = w.grown(t);
+        attempt_is_over(w, t, grown, majors);
     }
-    let (grown, majors) = w.grown(t);
+}
+
+#[inline(always)]
+fn attempt_is_over<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
     if w.sees_exits() {
         w.over(t, grown, majors);
     } else {
@@ -399,7 +403,13 @@ fn finish<W: World>(w: &W, t: &mut Thread, major: bool, error: bool, ret: u32) {
 /// came first, or the attempt that ended this one was missed.
 #[inline(always)]
 pub fn given_up<W: World>(w: &W, t: &mut Thread) {
-    if w.grown(t).0 == 0 {
+    let (grown, _) = w.grown(t);
+    retry_is_over(w, t, grown);
+}
+
+#[inline(always)]
+fn retry_is_over<W: World>(w: &W, t: &mut Thread, grown: u64) {
+    if grown == 0 {
         was_interrupted(w, t);
     } else {
         t.fault.phase = phase::IDLE;
@@ -417,12 +427,17 @@ fn was_interrupted<W: World>(w: &W, t: &mut Thread) {
 /// The thread exits: nothing will come next to show how its last fault ended.
 #[inline(always)]
 pub fn thread_exits<W: World>(w: &W, t: &mut Thread) {
+    let (grown, majors) = w.grown(t);
+    leaves(w, t, grown, majors);
+}
+
+/// The same, where the kernel's count goes on for another entry: by how much it had grown until then.
+#[inline(always)]
+pub fn leaves<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
     match t.fault.phase {
-        phase::RETRYING => given_up(w, t),
-        phase::ATTEMPT => is_elsewhere(w, t),
-        _ => {
-            w.grown(t);
-        }
+        phase::RETRYING => retry_is_over(w, t, grown),
+        phase::ATTEMPT => attempt_is_over(w, t, grown, majors),
+        _ => {}
     }
 }
 

@@ -158,7 +158,21 @@ pub fn minors_of(task: *const u8) -> u64 {
 /// grew, and how many of them were major.
 #[inline(always)]
 pub fn account(t: &mut Thread, task: *const u8) -> (u64, u64) {
-    let (minor, major) = faults_of(task);
+    up_to(t, faults_of(task))
+}
+
+/// The same, of a thread that goes on as `next`, whose counts begin where this one's end.
+#[inline(always)]
+pub fn account_until(t: &mut Thread, next: Option<&Thread>) -> (u64, u64) {
+    let now = || faults_of(task());
+    up_to(
+        t,
+        next.map_or_else(now, |next| (next.first_minor, next.first_major)),
+    )
+}
+
+#[inline(always)]
+fn up_to(t: &mut Thread, (minor, major): (u64, u64)) -> (u64, u64) {
     let majors = major.wrapping_sub(t.major);
     let grown = minor.wrapping_sub(t.minor).wrapping_add(majors);
     (t.minor, t.major) = (minor, major);

@@ -35,6 +35,12 @@ fn life_exec_tp(ctx: BtfTracePointContext) {
     if let Some(t) = thread::find(old_tid, task as u64)
         && t.tid != t.tgid
     {
+        // Faults after the address space was put together have its new number already.
+        let (grown, majors) = thread::account_until(t, thread::known().as_deref());
+        if t.target == 1 {
+            fault::leaves(&ELSEWHERE, t, grown, majors);
+        }
+        window::closes(&mut t.fault);
         t.exited = 1;
     }
     if let Some(t) = thread::known() {
