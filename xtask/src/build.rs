@@ -64,6 +64,11 @@ pub fn guest(arch: Arch) -> Result<PathBuf> {
     program("guest", "guest", arch, true)
 }
 
+/// What the acceptance test of the same name records.
+pub fn callers(arch: Arch) -> Result<PathBuf> {
+    program("guest", "callers", arch, true)
+}
+
 /// The loads of the benches.
 pub fn load(arch: Arch) -> Result<PathBuf> {
     program("guest", "load", arch, true)

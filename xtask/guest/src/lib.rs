@@ -1,6 +1,8 @@
-//! What the two sides of a virtual machine agree on: the plan, the results, the wire.
+//! What the programs of a virtual machine share, with each other or with the host.
 //!
-//! In and out: the types of `plan` and the frames of `wire`; xtask uses this library too.
+//! In and out: the types of `plan` and the frames of `wire`, which xtask uses too; `pages`, which
+//! the loads fault on.
 
+pub mod pages;
 pub mod plan;
 pub mod wire;

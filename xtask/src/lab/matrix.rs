@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use guest::plan::Step;
 
 use super::acceptance::android::{self, ANDROID};
+use super::acceptance::callers::CALLERS;
 use super::acceptance::top::{self, TOP};
 use super::acceptance::{self, Test};
 use super::evidence::Evidence;
@@ -232,6 +233,9 @@ impl Matrix {
         if kernel.vma_lock() != "none" && tests.iter().any(|test| test.bpftrace) {
             files.extend(peer::bpftrace(arch)?.files);
             mem_mib = peer::MEM_MIB;
+        }
+        if tests.iter().any(|test| test.name == CALLERS.name) {
+            files.push(guest_file(&build::callers(arch)?, "/bin/callers")?);
         }
         if tests.iter().any(|test| test.name == TOP.name) {
             files.extend(top::tmux(arch)?);

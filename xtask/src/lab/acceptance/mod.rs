@@ -6,6 +6,7 @@
 mod anatomy;
 pub mod android;
 mod app_start;
+pub mod callers;
 mod conflict;
 mod doctor;
 mod exit_codes;
@@ -68,6 +69,7 @@ pub const ALL: &[Test] = &[
     conflict::FORK,
     reader::READER,
     stacks::STACKS,
+    callers::CALLERS,
     serve::SERVE,
     app_start::APP_START,
     mishaps::HOTPLUG,
