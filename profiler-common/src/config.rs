@@ -33,6 +33,10 @@ macro_rules! kernel_fields {
             (RWSEM_OSQ, "rw_semaphore.osq"),
             (RWSEM_WAIT_LIST, "rw_semaphore.wait_list"),
             (RWSEM_WAITER_TASK, "rwsem_waiter.task"),
+            // PREEMPT_RT has these instead of `count` and `owner`.
+            (RWBASE_READERS, "rw_semaphore.rwbase.readers"),
+            (RWBASE_RTMUTEX, "rw_semaphore.rwbase.rtmutex"),
+            (RWBASE_OWNER, "rw_semaphore.rwbase.rtmutex.owner"),
             (FILE_INODE, "file.f_inode"),
             (FILE_DENTRY, "file.f_path.dentry"),
             (DENTRY_NAME, "dentry.d_name.name"),

@@ -19,6 +19,7 @@ mod maps;
 mod op;
 mod prio;
 mod probes;
+mod rwsem;
 mod stack;
 mod thread;
 mod vma;

@@ -8,13 +8,15 @@ use aya_ebpf::{
 use profiler_common::{thread::Lock, words::Mode};
 
 use super::{
-    mmap_lock::{RWSEM_READER_OWNED, let_go, of_mmap_lock},
+    mmap_lock::{let_go, of_mmap_lock},
     vma_write,
 };
 use crate::{
     globals::{MISSING, off, opt},
     kernel::{Mem, Probed, any, now},
-    op, stack,
+    op,
+    rwsem::RWSEM_READER_OWNED,
+    stack,
 };
 
 // kernel/locking/rwsem.c, enum rwsem_wake_type: the lock is free. Readers that join other readers,

@@ -13,7 +13,7 @@ use profiler_common::{
     agg::lock_index,
     hist::{decade_of, near_place_of, place_of},
     record::{self, HoldRecord, WaitRecord},
-    thread::{Holder, Lock, Thread, phase},
+    thread::{Lock, Thread, phase},
     words::{Loss, Mode, Op},
     zero::zero,
 };
@@ -22,20 +22,16 @@ use super::{fault::ELSEWHERE, vma_write};
 use crate::{
     count, emit,
     globals::{MISSING, off, opt},
-    kernel::{Mem, Probed, Typed, any, now},
+    kernel::{any, now},
     maps::{LOCK_HISTS, LOCKS, MMS},
-    op, stack, thread, window,
+    op, rwsem, stack, thread, window,
 };
 
-// kernel/locking/rwsem.c
-const RWSEM_WRITER_LOCKED: u64 = 1;
-const RWSEM_FLAG_WAITERS: u64 = 2;
-pub const RWSEM_READER_OWNED: u64 = 1;
-pub const RWSEM_OWNER_FLAGS: u64 = 7;
 // include/trace/events/lock.h
 const LCB_F_SPIN: u32 = 1;
 const LCB_F_READ: u32 = 2;
 const LCB_F_WRITE: u32 = 4;
+const LCB_F_RT: u32 = 8;
 const LCB_F_PERCPU: u32 = 16;
 const LCB_F_MUTEX: u32 = 32;
 
@@ -154,7 +150,7 @@ fn released(ctx: &impl StackIdContext, mm: *const u8, write: bool) {
     let Some((since_ns, op)) = release(t, mm as u64, u8::from(write), end) else {
         return;
     };
-    if is_waited_for(mm) {
+    if rwsem::is_waited_for(mm) {
         waited_for(ctx, t, mm as u64, [u8::from(write), op], since_ns);
     }
 }
@@ -171,19 +167,6 @@ fn waited_for<C: StackIdContext>(ctx: &C, t: &Thread, mm: u64, [mode, op]: [u8; 
         stack: stack::take(ctx),
     };
     let_go(t, held, now());
-}
-
-/// Whether somebody queues, or spins, for the `mmap_lock`.
-#[inline(always)]
-fn is_waited_for(mm: *const u8) -> bool {
-    let field = |offset: u32| off::MM_MMAP_LOCK().wrapping_add(offset);
-    // SAFETY: typed pointer to the mm the hook was given; offsets of an atomic_long_t and an
-    // atomic_t.
-    unsafe {
-        (off::RWSEM_COUNT() != MISSING
-            && Typed::read::<u64>(mm, field(off::RWSEM_COUNT())) & RWSEM_FLAG_WAITERS != 0)
-            || (off::RWSEM_OSQ() != MISSING && Typed::read::<u32>(mm, field(off::RWSEM_OSQ())) != 0)
-    }
 }
 
 /// The current thread held a lock that somebody waits for, and does so no more.
@@ -308,7 +291,23 @@ fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool) {
     t.request.contended = 1;
     t.request.stack = stack::take(ctx);
     zero(&mut t.holder);
-    look_up_holder(sem, &mut t.holder);
+    rwsem::look_up_holder(sem, &mut t.holder);
+}
+
+/// Of an rwsem of PREEMPT_RT, a writer that comes behind another queues for what is inside. When it has
+/// waited is known in `all` mode only, where the tracepoints tell.
+#[inline(always)]
+fn queues_behind_writer(ctx: &impl StackIdContext, rtmutex: u64) {
+    if off::RWBASE_RTMUTEX() == MISSING || opt::LOCKS_ALL() != 1 {
+        return;
+    }
+    let sem = rtmutex.wrapping_sub(u64::from(off::RWBASE_RTMUTEX()));
+    if let Some((t, mm)) = of_mmap_lock(sem)
+        && t.request.mm == mm
+        && t.request.contended == 0
+    {
+        wait_begins(ctx, sem, true);
+    }
 }
 
 /// The wait is over; where only queues are seen, in `all` mode, the tracepoint that follows ends it.
@@ -454,42 +453,6 @@ extern "C" fn wait_record(t: *const Thread, w: *const Wait, end_ns: u64, success
     0
 }
 
-/// Who holds `sem` now: exact for a writer. A reader-owned rwsem names one reader at most, and
-/// without CONFIG_DETECT_HUNG_TASK_BLOCKER one that may have left: it is not named.
-#[inline(always)]
-fn look_up_holder(sem: u64, h: &mut Holder) {
-    if off::RWSEM_OWNER() == MISSING || off::RWSEM_COUNT() == MISSING {
-        return;
-    }
-    let sem = sem as *const u8;
-    // SAFETY: `Probed` fails instead of faulting.
-    let (owner, count): (u64, u64) = unsafe {
-        (
-            Probed::read(sem, off::RWSEM_OWNER()),
-            Probed::read(sem, off::RWSEM_COUNT()),
-        )
-    };
-    if owner & RWSEM_READER_OWNED != 0 || count & RWSEM_WRITER_LOCKED == 0 {
-        h.reader = u32::from(count >> 8 != 0);
-        return;
-    }
-    let task = (owner & !RWSEM_OWNER_FLAGS) as *const u8;
-    if !task.is_null() {
-        name(task, h);
-    }
-}
-
-#[inline(always)]
-pub fn name(task: *const u8, h: &mut Holder) {
-    // SAFETY: `Probed` fails instead of faulting, also on a task that has gone.
-    unsafe {
-        h.tid = Probed::read(task, off::TASK_PID());
-        h.tgid = Probed::read(task, off::TASK_TGID());
-        h.prio = Probed::read(task, off::TASK_PRIO());
-        h.comm = Probed::read(task, off::TASK_COMM());
-    }
-}
-
 // The verifier wants each program's context read at fixed offsets, so the two prototypes of the
 // tracepoints have programs of their own: (mm, write[, success]), and up to 6.12
 // (mm, memcg_path, write[, success]).
@@ -557,7 +520,9 @@ fn rwsem_write_out(ctx: FExitContext) {
 #[btf_tracepoint]
 fn lock_begin_tp(ctx: BtfTracePointContext) {
     let flags: u32 = ctx.arg(1);
-    if flags & (LCB_F_SPIN | LCB_F_PERCPU | LCB_F_MUTEX) == 0
+    if flags == LCB_F_RT {
+        queues_behind_writer(&ctx, ctx.arg(0));
+    } else if flags & (LCB_F_SPIN | LCB_F_PERCPU | LCB_F_MUTEX) == 0
         && flags & (LCB_F_READ | LCB_F_WRITE) != 0
     {
         wait_begins(&ctx, ctx.arg(0), flags & LCB_F_WRITE != 0);

@@ -14,13 +14,9 @@ use profiler_common::{
 
 use super::fault::ELSEWHERE;
 use crate::{
-    globals::{MISSING, off},
     kernel::{Mem, Probed, Typed},
-    op, thread,
+    op, rwsem, thread,
 };
-
-// kernel/locking/rwsem.c
-const RWSEM_WRITER_LOCKED: u64 = 1;
 
 /// `lock_vma_under_rcu(mm, address)` gave no VMA, if this is a fault of user mode.
 #[inline(always)]
@@ -41,13 +37,10 @@ fn refused<M: Mem>(mm: *const u8, address: u64) {
         return;
     }
     // SAFETY: the mm the hook was given.
-    let count: u64 = unsafe { M::read(mm, off::MM_MMAP_LOCK().wrapping_add(off::RWSEM_COUNT())) };
-    let reason = if off::RWSEM_COUNT() == MISSING {
-        FallbackReason::Unknown
-    } else if count & RWSEM_WRITER_LOCKED != 0 {
-        FallbackReason::WriteActive
-    } else {
-        FallbackReason::NoVmaOrRaced
+    let reason = match unsafe { rwsem::is_written::<M>(mm) } {
+        None => FallbackReason::Unknown,
+        Some(true) => FallbackReason::WriteActive,
+        Some(false) => FallbackReason::NoVmaOrRaced,
     };
     fault::begins_locking(&ELSEWHERE, t, address, true);
     t.fault.fallback = reason as u8 + 1;

@@ -17,12 +17,14 @@ use profiler_common::{
     zero::zero,
 };
 
-use super::mmap_lock::{RWSEM_OWNER_FLAGS, RWSEM_READER_OWNED, Wait, let_go, name, waited};
+use super::mmap_lock::{Wait, let_go, waited};
 use crate::{
     globals::{MISSING, off, opt},
     kernel::{Mem, Probed, Typed, any, now},
     maps::LOCKS,
-    op, stack, thread, window,
+    op,
+    rwsem::{RWSEM_OWNER_FLAGS, RWSEM_READER_OWNED, name},
+    stack, thread, window,
 };
 
 // include/linux/mm_types.h: one reference is the VMA's own, each further one a reader's; the top bit

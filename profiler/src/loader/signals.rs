@@ -186,6 +186,11 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     };
     let wait = match chosen.rung(Group::MmapLockWait) {
         Some(rung) if rung.kind == HookChoice::Fentry => (Exact, rung.name, ""),
+        Some(rung) if is_rt(facts) && events.is_none() => (
+            Approximate,
+            rung.name,
+            "PREEMPT_RT: a writer that waits for another is seen with --mmap-lock all only",
+        ),
         Some(rung) => (Approximate, rung.name, "waits that only spun are not seen"),
         None => (Unavailable, "", chosen.reason(Group::MmapLockWait)),
     };
@@ -212,6 +217,11 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     ]
 }
 
+/// The rwsem of PREEMPT_RT is another.
+fn is_rt(facts: &Facts) -> bool {
+    facts.has_field("rw_semaphore.rwbase.rtmutex.owner")
+}
+
 /// The hooks of writers that wait for a VMA whose lock is an rwsem.
 fn rwsem_writers(chosen: &Chosen) -> &'static str {
     match chosen.rung(Group::LockRelease).map(|r| r.kind) {
@@ -231,10 +241,10 @@ fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     let release = chosen.rung(Group::LockRelease);
     let holder = match (events, wait, release) {
         (_, None, _) => (Unavailable, "", chosen.reason(Group::MmapLockWait)),
-        _ if !facts.has_field("rw_semaphore.count") => (
+        _ if !is_rt(facts) && !facts.has_field("rw_semaphore.count") => (
             Unavailable,
             "",
-            "PREEMPT_RT: the lock does not tell who holds it, or that somebody waits",
+            "the lock does not tell who holds it, or that somebody waits",
         ),
         (Some(hook), ..) => (Exact, hook.name, ""),
         (None, Some(_), Some(hook)) => (
@@ -244,7 +254,11 @@ fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
         ),
         (None, Some(_), None) => (
             Approximate,
-            "rw_semaphore.owner",
+            if is_rt(facts) {
+                "rw_semaphore.rwbase"
+            } else {
+                "rw_semaphore.owner"
+            },
             "sampled when the wait begins: exact for a writer, readers are not named",
         ),
     };

@@ -125,6 +125,11 @@ impl Evidence<'_> {
         self.kernel.vma_lock() != "none"
     }
 
+    /// Whether writers that wait for a VMA are seen, where there are any to be seen.
+    pub fn vma_writers(&self) -> bool {
+        !self.kernel.is_rt() || self.kernel.vma_lock() != "rwsem"
+    }
+
     /// The path of a fault that met no obstacle.
     pub fn usual_path(&self) -> &'static str {
         if self.per_vma_locks() {

@@ -63,6 +63,12 @@ pub const INVERSION: Test = Test {
 /// A VMA's rwsem is known by its reader, a fault on a slow path; of page_mkwrite's the entry alone is not
 /// hooked. That is said.
 fn unseen(evidence: &Evidence<'_>, seen: &Seen) -> Result<Option<Outcome>> {
+    if !evidence.vma_writers() {
+        let quality = &seen.report["signals"]["vma_write_wait"]["quality"];
+        ensure!(quality == "unavailable", "it is said to be {quality}");
+        let why = "PREEMPT_RT: writers that wait for a VMA's rwsem are not seen";
+        return Ok(Some(Outcome::Skipped(why.to_owned())));
+    }
     if !evidence.entries_only() || evidence.kernel.vma_lock() != "rwsem" {
         return Ok(None);
     }
