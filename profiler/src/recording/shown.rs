@@ -19,45 +19,34 @@ impl Shown {
         *self == Self::default()
     }
 
-    /// Each list as options name it, and as SQL.
-    fn lists(&self) -> [(&'static str, Vec<String>); 3] {
+    /// Those that are not empty, by column.
+    fn lists(&self) -> impl Iterator<Item = (&'static str, Vec<String>)> {
         let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect();
-        let quoted = |name: &String| format!("'{}'", name.replace('\'', "''"));
-        [
+        let all = [
             ("tid", numbers(&self.tids)),
-            ("comm", self.comms.iter().map(quoted).collect()),
+            ("comm", self.comms.clone()),
             ("cpu", numbers(&self.cpus)),
-        ]
+        ];
+        all.into_iter().filter(|(_, list)| !list.is_empty())
     }
 
     /// A condition on a table that has these columns.
     fn condition(&self, columns: &[&str]) -> String {
-        let lists = self.lists().into_iter();
-        let chosen = lists.filter(|(column, list)| columns.contains(column) && !list.is_empty());
-        let all: Vec<_> = chosen
-            .map(|(column, list)| format!("{column} IN ({})", list.join(", ")))
-            .collect();
-        match all.is_empty() {
-            true => "1".into(),
-            false => all.join(" AND "),
-        }
+        let quoted = |value: &String| format!("'{}'", value.replace('\'', "''"));
+        let any = |list: &[String]| list.iter().map(quoted).collect::<Vec<_>>().join(", ");
+        let chosen = self.lists().filter(|(column, _)| columns.contains(column));
+        let all = chosen.map(|(column, list)| format!(" AND {column} IN ({})", any(&list)));
+        "1".to_owned() + &all.collect::<String>()
     }
 }
 
 /// `tid 12, 34; comm RenderThread`.
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let numbers = |list: &[u32]| list.iter().map(u32::to_string).collect::<Vec<_>>();
-        let lists = [
-            ("tid", numbers(&self.tids)),
-            ("comm", self.comms.clone()),
-            ("cpu", numbers(&self.cpus)),
-        ];
-        let chosen = lists.iter().filter(|(_, list)| !list.is_empty());
-        let all: Vec<_> = chosen
-            .map(|(what, list)| format!("{what} {}", list.join(", ")))
-            .collect();
-        f.write_str(&all.join("; "))
+        let all = self
+            .lists()
+            .map(|(what, list)| format!("{what} {}", list.join(", ")));
+        f.write_str(&all.collect::<Vec<_>>().join("; "))
     }
 }
 
