@@ -3,6 +3,7 @@
 
 mod anatomy;
 mod blame;
+mod chains;
 mod error;
 mod events;
 mod last;
@@ -15,10 +16,11 @@ mod session;
 mod shown;
 mod write;
 
+pub use chains::{ChainRow, StackRow};
 pub use error::{Error, Result};
 pub(crate) use events::Event;
 pub use last::{LastSeconds, ns};
-pub use read::{ChainRow, Events, Intervals, Recording, StackRow};
+pub use read::{Events, Intervals, Recording};
 pub use repair::{Repaired, repair};
 pub(crate) use session::{counted, limited};
 pub use shown::Shown;
