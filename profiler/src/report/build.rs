@@ -1,5 +1,7 @@
 //! From a session and its counts to a report: what is known, what is not, and quantiles.
 
+use std::collections::HashSet;
+
 use profiler_common::words::{
     FallbackReason, FolioState, HeldWait, Kind, Loss, Mode, Op, Path, RetryReason,
 };
@@ -119,8 +121,10 @@ fn narrowed(report: Report, recording: &Recording, all: Snapshot) -> recording::
         &rows.worst_faults(WORST)?,
         Analysis::default(),
     );
+    // More threads may be shown than are listed one by one.
+    let shown: HashSet<u32> = counts.threads.iter().map(|t| t.tgid).collect();
     let mut processes = report.processes;
-    processes.retain(|p| lists.threads.iter().any(|t| t.tgid == p.tgid));
+    processes.retain(|p| shown.contains(&p.tgid));
     Ok(Report {
         shown: Some(rows.shown().to_string()),
         processes,

@@ -9,8 +9,7 @@ use super::{
 };
 use crate::model::{Quality, Standing};
 
-/// Rows of the long lists; JSON and the recording have them all.
-/// Processes, or threads.
+/// Rows of the long lists, of processes or threads here; JSON and the recording have them all.
 const TASKS: usize = 10;
 const OPS: usize = 8;
 const WORST: usize = 5;

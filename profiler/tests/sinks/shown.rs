@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 use vmascope::{
+    model::Thread,
     recording::{Recording, Shown, Writer},
     report, sinks,
 };
@@ -102,6 +103,30 @@ fn what_is_chosen_holds_together() {
     let nobody = recorded(&dir.file("text")).showing(tid(99));
     let text = report::text(&report::of(&nobody).unwrap());
     assert!(text.contains("lists are of tid 99: no such thread was seen"));
+}
+
+/// More threads than are listed one by one.
+#[test]
+fn processes_of_threads_that_are_not_listed_are() {
+    let dir = Scratch::new("shown-many");
+    let mut counts = support::busy(1);
+    let one = counts.threads[0].clone();
+    counts.threads.extend((5_000..7_000).map(|tid| Thread {
+        tid,
+        tgid: tid,
+        ..one.clone()
+    }));
+    let path = dir.file("a.db");
+    let writer = Writer::create(&path, &support::session()).unwrap();
+    writer.finish(&counts).unwrap();
+    let cpu = Shown {
+        cpus: vec![1],
+        ..Shown::default()
+    };
+    let all = report(&Recording::open(&path).unwrap());
+    let some = report(&Recording::open(&path).unwrap().showing(cpu));
+    assert_eq!(of_all(&all["processes"], "tgid").len(), 2_002);
+    assert_eq!(some["processes"], all["processes"]);
 }
 
 #[test]
