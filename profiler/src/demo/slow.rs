@@ -19,7 +19,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use fuser::{
     Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyEntry, ReplyOpen,
@@ -84,9 +84,9 @@ impl Server {
             -1 => return Err(io::Error::last_os_error()).context("cannot fork"),
             0 => {
                 drop(log);
-                let code = i32::from(serve(device, len, [delay, latch], tell).is_err());
+                let told = tell_log(tell, serve(device, len, [delay, latch]));
                 // SAFETY: ends the process, without the parent's clean-up.
-                unsafe { libc::_exit(code) }
+                unsafe { libc::_exit(i32::from(told.is_err())) }
             }
             pid => pid,
         };
@@ -117,7 +117,9 @@ impl Server {
         self.log
             .read_to_end(&mut text)
             .context("cannot read the log of the built-in storage")?;
-        serde_json::from_slice(&text).context("the built-in storage left no log")
+        let log: Result<Vec<Answer>, String> =
+            serde_json::from_slice(&text).context("the built-in storage left no log")?;
+        log.map_err(|why| anyhow!("the built-in storage failed: {why}"))
     }
 }
 
@@ -133,7 +135,7 @@ impl Drop for Server {
 }
 
 /// The server's process: until the file system is unmounted.
-fn serve(device: File, len: u64, [delay, latch]: [Duration; 2], mut tell: File) -> Result<()> {
+fn serve(device: File, len: u64, [delay, latch]: [Duration; 2]) -> io::Result<Vec<Answer>> {
     // SAFETY: a number; without the faulting process there is nothing to serve.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
     let log = Arc::new(Mutex::new(Vec::new()));
@@ -143,10 +145,20 @@ fn serve(device: File, len: u64, [delay, latch]: [Duration; 2], mut tell: File) 
         latch,
         log: Arc::clone(&log),
     };
-    Session::from_fd(slow, device.into(), SessionACL::All, Config::default())?.run()?;
-    let log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    tell.write_all(&serde_json::to_vec(&*log)?)?;
-    Ok(())
+    let session = Session::from_fd(slow, device.into(), SessionACL::All, Config::default())?;
+    match session.run() {
+        // Unmounted while the server took up the release of the file: fuse_dev_do_read says so.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+        done => done?,
+    }
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(std::mem::take(&mut *log))
+}
+
+/// To the process that asks: the log, or why there is none.
+fn tell_log(mut tell: File, log: io::Result<Vec<Answer>>) -> io::Result<()> {
+    let log = log.map_err(|why| why.to_string());
+    tell.write_all(&serde_json::to_vec(&log)?)
 }
 
 struct Slow {

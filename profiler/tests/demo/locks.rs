@@ -81,8 +81,9 @@ fn a_frozen_file_system_holds_up_the_whole_queue() {
 
 #[test]
 fn an_inversion_has_the_priorities_it_says() {
-    let short = ["inversion", "--delay", "200ms"];
-    if refuses(&short, &NO_FREEZE) {
+    // Between any two of the threads is a tenth of it, and the nicest one comes first.
+    let args = ["inversion", "--delay", "800ms"];
+    if refuses(&args, &NO_FREEZE) {
         return;
     }
     let priorities = |args: &[&str]| {
@@ -93,11 +94,11 @@ fn an_inversion_has_the_priorities_it_says() {
             ["policy", "nice", "rt_priority"].map(|key| row[key].as_i64().unwrap())
         })
     };
-    let [a, [policy, _, rt_priority]] = priorities(&short);
+    let [a, [policy, _, rt_priority]] = priorities(&args);
     assert_eq!(a, [0, 19, 0]);
     // Its nice value, inherited, means nothing there.
     assert_eq!((policy, rt_priority), (libc::SCHED_FIFO.into(), 10));
-    let [a, b] = priorities(&[short.as_slice(), &["--plain"]].concat());
+    let [a, b] = priorities(&[args.as_slice(), &["--plain"]].concat());
     assert_eq!(a, b);
 }
 
@@ -179,10 +180,8 @@ fn a_latch_holds_the_lock_across_the_answer() {
     }
     let (truth, _) = run(&args);
     let busy = &truth["busy"];
-    assert!(
-        (200_000_000..200_000_000 + SLACK).contains(&took(busy)),
-        "{busy}"
-    );
+    // The call itself may begin late, too.
+    assert!(took(busy).abs_diff(200_000_000) < SLACK, "{busy}");
     let late = n(&truth["fault"], "end_ns") - n(&truth["io"], "answered_ns");
     assert!((50_000_000..100_000_000 + SLACK).contains(&late), "{late}");
 }

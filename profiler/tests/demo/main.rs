@@ -76,12 +76,16 @@ fn touch_faults_once_a_page() {
 
 /// One fault a page, each of them timed.
 fn walked(args: &[&str], pages: usize, major: u64) -> Value {
+    let truth = touched(args, pages);
+    assert_eq!(n(&truth, "major"), major);
+    truth
+}
+
+/// The same where the kernel may call any of them major.
+fn touched(args: &[&str], pages: usize) -> Value {
     let (truth, _) = run(&[args, &["--pages", &pages.to_string()]].concat());
     assert_eq!(truth["scenario"], args[0]);
-    assert_eq!(
-        (n(&truth, "minor"), n(&truth, "major")),
-        (pages as u64 - major, major)
-    );
+    assert_eq!(faults(&truth), pages as u64);
     assert_eq!(truth["fault_ns"].as_array().unwrap().len(), pages);
     truth
 }
@@ -119,7 +123,9 @@ fn userfaults_wait_for_their_answers() {
     if refuses(&["userfault", "--pages", "1"], &["does not allow"]) {
         return;
     }
-    let truth = walked(&["userfault", "--delay", "3ms"], 7, 0);
+    // One that waits under mmap_lock comes again with FAULT_FLAG_TRIED, which mm_account_fault
+    // counts as major.
+    let truth = touched(&["userfault", "--delay", "3ms"], 7);
     assert_eq!(truth["answers"].as_array().unwrap().len(), 7);
     assert!(n(&truth, "wait_ns") >= 7 * 3_000_000);
 }
