@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+/// So many failures may have a second attempt; more are no accident of timing.
+pub const AGAIN: usize = 3;
+
 /// How a single check ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -26,7 +26,7 @@ use super::vm::guest_file;
 use crate::apt::Apt;
 use crate::arch::Arch;
 use crate::bench::peer;
-use crate::step::Outcome;
+use crate::step::{AGAIN, Outcome};
 use crate::{build, paths};
 
 /// Processors and memory of a guest. Two make threads run at once, also on a host with two.
@@ -34,9 +34,6 @@ const SMP: u32 = 2;
 const MEM_MIB: u32 = 1024;
 /// Of the disk at /slow. Far more than an emulated processor takes for a fault.
 pub const SLOW_DISK_MS: u32 = 50;
-
-/// More failures than this are no accident of timing.
-const AGAIN: usize = 3;
 
 /// How each test of a cell ended, by its name.
 type Outcomes = Vec<(String, Outcome)>;
