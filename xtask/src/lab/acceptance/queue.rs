@@ -183,12 +183,19 @@ pub fn is(row: &Row, column: &str, wanted: &str) -> Result<()> {
 
 /// Within the tolerance of emulation.
 pub fn near(what: &str, measured: u64, truth: u64) -> Result<()> {
-    let slack = SLACK_NS.max(truth * SLACK_PERCENT / 100);
+    between(what, measured, truth..=truth)
+}
+
+/// The same, where the truth itself is known within bounds.
+pub fn between(what: &str, measured: u64, truth: RangeInclusive<u64>) -> Result<()> {
+    let slack = |bound: u64| SLACK_NS.max(bound * SLACK_PERCENT / 100);
+    let (least, most) = truth.into_inner();
     ensure!(
-        measured.abs_diff(truth) <= slack,
-        "{what}: measured {:.1} ms, constructed {:.1} ms",
+        (least.saturating_sub(slack(least))..=most + slack(most)).contains(&measured),
+        "{what}: measured {:.1} ms, constructed {:.1} to {:.1} ms",
         measured as f64 / 1e6,
-        truth as f64 / 1e6
+        least as f64 / 1e6,
+        most as f64 / 1e6
     );
     Ok(())
 }

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
 
 use super::Test;
-use super::conflict::came;
-use super::queue::near;
+use super::conflict::{came, constructed};
+use super::queue::between;
 use crate::lab::evidence::{Evidence, number};
 use crate::prometheus::{self, Prometheus};
 use crate::step::Outcome;
@@ -148,8 +148,8 @@ fn what_if(evidence: &Evidence<'_>, grown: impl Fn(&str) -> f64) -> Result<()> {
     }
     for what in ["lost", "amplified"] {
         let name = format!("vmascope_what_if_{what}_seconds_total{{policy=\"hold_across_io\"}}");
-        let constructed = number(&truth, &format!("/hold_across_io/{what}_ns"))?;
-        near(&name, (grown(&name) * 1e9) as u64, constructed)?;
+        let truth = constructed(&truth, &format!("{what}_ns"))?;
+        between(&name, (grown(&name) * 1e9) as u64, truth)?;
     }
     Ok(())
 }
