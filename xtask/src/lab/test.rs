@@ -82,12 +82,14 @@ const fn kprobe(series: &'static str) -> Guests {
 const RUNGS: [Guests; 1] = [kprobe("7.3")];
 
 /// Rows that only a full run has: other flavours, and series beside those of the matrix.
-const MORE: [Guests; 11] = [
+const MORE: [Guests; 13] = [
     guests("6.12", Flavour::Std),
     guests("6.12", Flavour::Rt),
+    guests("6.16", Flavour::Cloud),
     guests("6.17", Flavour::Cloud),
     guests("6.19", Flavour::Cloud),
     guests("7.0", Flavour::Cloud),
+    guests("7.1", Flavour::Cloud),
     guests("7.2", Flavour::Cloud),
     guests("7.3", Flavour::Pages16k),
     guests("7.3", Flavour::Rt),
@@ -243,7 +245,7 @@ mod tests {
     #[test]
     fn cells_are_chosen_by_row_and_arch() {
         assert_eq!(count(&[], false), Some(11));
-        assert_eq!(count(&[], true), Some(31));
+        assert_eq!(count(&[], true), Some(35));
         assert_eq!(count(&["6.12"], false), Some(2));
         assert_eq!(count(&["6.12/aarch64", "7.3"], false), Some(3));
         assert_eq!(count(&["7.3-16k"], false), Some(1));
