@@ -198,8 +198,8 @@ pub struct Holder {
     pub tid: u32,
     pub tgid: u32,
     pub prio: i32,
-    /// The lock was held for reading: the owner field names one reader at most.
-    pub reader: u32,
+    /// How many held it for reading, 0: a writer, or nobody. The owner field names one at most.
+    pub readers: u32,
     pub comm: [u8; 16],
 }
 

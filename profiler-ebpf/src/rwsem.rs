@@ -11,6 +11,8 @@ use crate::{
 // kernel/locking/rwsem.c
 const RWSEM_WRITER_LOCKED: u64 = 1;
 const RWSEM_FLAG_WAITERS: u64 = 2;
+const RWSEM_READER_SHIFT: u32 = 8;
+const RWSEM_FLAG_READFAIL: u64 = 1 << 63;
 pub const RWSEM_READER_OWNED: u64 = 1;
 pub const RWSEM_OWNER_FLAGS: u64 = 7;
 // include/linux/rwbase_rt.h: PREEMPT_RT's. READER_BIAS is gone when a writer comes.
@@ -56,9 +58,10 @@ pub unsafe fn is_written<M: Mem>(mm: *const u8) -> Option<bool> {
 }
 
 /// Who holds `sem` now: exact for a writer. A reader-owned rwsem names one reader at most, and
-/// without CONFIG_DETECT_HUNG_TASK_BLOCKER one that may have left: it is not named.
+/// without CONFIG_DETECT_HUNG_TASK_BLOCKER one that may have left: they are counted, without the
+/// `asking` ones, which rwsem_read_trylock has counted in already.
 #[inline(always)]
-pub fn look_up_holder(sem: u64, h: &mut Holder) {
+pub fn look_up_holder(sem: u64, asking: u64, h: &mut Holder) {
     if off::RWBASE_OWNER() != MISSING {
         // SAFETY: the lock the hook was given; `Probed` fails instead of faulting.
         return unsafe { RtLock::of::<Probed>(sem as *const u8, 0) }.look_up_holder(h);
@@ -75,7 +78,8 @@ pub fn look_up_holder(sem: u64, h: &mut Holder) {
         )
     };
     if owner & RWSEM_READER_OWNED != 0 || count & RWSEM_WRITER_LOCKED == 0 {
-        h.reader = u32::from(count >> 8 != 0);
+        let readers = (count & !RWSEM_FLAG_READFAIL) >> RWSEM_READER_SHIFT;
+        h.readers = readers.saturating_sub(asking) as u32;
         return;
     }
     let task = (owner & !RWSEM_OWNER_FLAGS) as *const u8;
@@ -132,7 +136,7 @@ impl RtLock {
     fn look_up_holder(&self, h: &mut Holder) {
         let task = (self.owner & !RT_MUTEX_HAS_WAITERS) as *const u8;
         if !self.is_written() {
-            h.reader = u32::from(self.readers & (WRITER_BIAS - 1) != 0);
+            h.readers = self.readers & (WRITER_BIAS - 1);
         } else if !task.is_null() {
             name(task, h);
         }

@@ -275,9 +275,9 @@ fn far(ns: u64) -> usize {
     place_of(ns).0
 }
 
-/// The lock was not free: a slow path, or a queue, is entered.
+/// The lock was not free: a slow path, or a queue, is entered. `asking` as for `look_up_holder`.
 #[inline(always)]
-fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool) {
+fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool, asking: u64) {
     let Some((t, mm)) = of_mmap_lock(sem) else {
         if write {
             vma_write::queues(ctx, sem);
@@ -291,7 +291,7 @@ fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool) {
     t.request.contended = 1;
     t.request.stack = stack::take(ctx);
     zero(&mut t.holder);
-    rwsem::look_up_holder(sem, &mut t.holder);
+    rwsem::look_up_holder(sem, asking, &mut t.holder);
 }
 
 /// Of an rwsem of PREEMPT_RT, a writer that comes behind another queues for what is inside. When it has
@@ -306,7 +306,7 @@ fn queues_behind_writer(ctx: &impl StackIdContext, rtmutex: u64) {
         && t.request.mm == mm
         && t.request.contended == 0
     {
-        wait_begins(ctx, sem, true);
+        wait_begins(ctx, sem, true, 0);
     }
 }
 
@@ -489,12 +489,12 @@ fn mmap_release_cg(ctx: BtfTracePointContext) {
 
 #[fentry]
 fn rwsem_read_in(ctx: FEntryContext) {
-    wait_begins(&ctx, ctx.arg(0), false);
+    wait_begins(&ctx, ctx.arg(0), false, 1);
 }
 
 #[fentry]
 fn rwsem_write_in(ctx: FEntryContext) {
-    wait_begins(&ctx, ctx.arg(0), true);
+    wait_begins(&ctx, ctx.arg(0), true, 0);
 }
 
 // Return values are `sem` or ERR_PTR(-EINTR); both functions take state after sem, the read side
@@ -525,7 +525,8 @@ fn lock_begin_tp(ctx: BtfTracePointContext) {
     } else if flags & (LCB_F_SPIN | LCB_F_PERCPU | LCB_F_MUTEX) == 0
         && flags & (LCB_F_READ | LCB_F_WRITE) != 0
     {
-        wait_begins(&ctx, ctx.arg(0), flags & LCB_F_WRITE != 0);
+        // A reader has given up its count by now.
+        wait_begins(&ctx, ctx.arg(0), flags & LCB_F_WRITE != 0, 0);
     }
 }
 

@@ -149,6 +149,12 @@ impl Blamer {
                     .range
                     .map(|(start, end)| start.saturating_sub(page) < self.page_size && page < end);
             }
+            // It may have been one of many.
+            if let Some(seen) = &wait.holder
+                && edge.readers != 0
+            {
+                edge.readers = edge.readers.max(seen.readers);
+            }
             wait.holder = Some(edge);
         }
         let past = Past {
@@ -248,7 +254,7 @@ impl Blamer {
         }
         let by = match (&wait.holder, began_early) {
             (Some(h), _) if h.tid != 0 && h.tid != wait.tid => SegmentBy::Holder(h.clone()),
-            (Some(h), None) if h.reader => SegmentBy::Readers,
+            (Some(h), None) if h.readers != 0 => SegmentBy::Readers,
             (_, Some(h)) => SegmentBy::Holder(h),
             _ => SegmentBy::Unknown,
         };
@@ -284,7 +290,7 @@ fn by_holder(stretches: Vec<Segment>) -> Vec<Segment> {
 fn same(a: &SegmentBy, b: &SegmentBy) -> bool {
     match (a, b) {
         (SegmentBy::Holder(a), SegmentBy::Holder(b)) => {
-            (a.tid, a.op, a.doing, a.reader) == (b.tid, b.op, b.doing, b.reader)
+            (a.tid, a.op, a.doing, a.readers != 0) == (b.tid, b.op, b.doing, b.readers != 0)
         }
         (a, b) => a == b,
     }
@@ -331,6 +337,7 @@ mod tests {
                 tid,
                 tgid: 1,
                 prio: 120,
+                readers: u32::from(mode != Mode::Write),
                 op: Some(Op::Mmap),
                 ..HolderInfo::default()
             },
@@ -419,10 +426,15 @@ mod tests {
         blamer.held(hold(2, Mode::Read, 400, 500));
         blamer.held(hold(1, Mode::Read, 10, 900));
         let mut w = wait(9, Mode::Write, 100, 1_000);
+        w.holder = Some(HolderInfo {
+            readers: 2,
+            ..HolderInfo::default()
+        });
         blamer.waited(&mut w);
         adds_up(&w);
         assert_eq!((w.blame.blamed_ns, w.blame.handoff_ns), (800, 100));
         assert_eq!(w.blame.last_holder_tid, Some(1));
+        assert_eq!(w.holder.map(|h| (h.tid, h.readers)), Some((1, 2)));
     }
 
     #[test]

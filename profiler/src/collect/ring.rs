@@ -274,7 +274,7 @@ fn hold(r: &HoldRecord) -> Option<HoldEvent> {
             tgid: r.who.tgid,
             comm: text(&r.who.comm),
             prio: r.who.prio,
-            reader: mode != Mode::Write,
+            readers: u32::from(mode != Mode::Write),
             op: Op::from_raw(r.op),
             doing: r
                 .held
@@ -325,12 +325,12 @@ fn arrival(r: &ArrivalRecord) -> Option<ArrivalEvent> {
 }
 
 fn holder(h: &Holder) -> Option<HolderInfo> {
-    (h.tid != 0 || h.reader != 0).then(|| HolderInfo {
+    (h.tid != 0 || h.readers != 0).then(|| HolderInfo {
         tid: h.tid,
         tgid: h.tgid,
         comm: text(&h.comm),
         prio: h.prio,
-        reader: h.reader != 0,
+        readers: h.readers,
         ..HolderInfo::default()
     })
 }

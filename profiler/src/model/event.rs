@@ -76,8 +76,9 @@ pub struct HolderInfo {
     pub tgid: u32,
     pub comm: String,
     pub prio: i32,
-    /// Held for reading, by one or many: an rwsem does not say whom, so they are not named.
-    pub reader: bool,
+    /// How many held it for reading, as the wait began, 0: a writer. An rwsem does not say who they
+    /// are; one that is named was seen to let the lock go.
+    pub readers: u32,
     pub op: Option<Op>,
     pub doing: Option<Doing>,
     /// Of the fault it was held for, 0: for something else.

@@ -12,7 +12,7 @@ CREATE TEMP VIEW threads AS SELECT *, '' AS container, '' AS ground, NULL AS oom
 CREATE TEMP VIEW waits AS SELECT id, start_ns, end_ns, wait_ns, cpu, tid, tgid, comm, prio, policy,
   mm, mm_tgid, 'mmap_lock' AS lock, mode, op, acquired,
   NULL AS vm_start, NULL AS vm_end, NULL AS op_start, NULL AS op_end,
-  holder_tid, holder_tgid, holder_comm, holder_prio, holder_reader,
+  holder_tid, holder_tgid, holder_comm, holder_prio, holder_reader AS holder_readers,
   NULL AS holder_op, NULL AS holder_doing, NULL AS holder_address, NULL AS same_page,
   NULL AS last_holder_tid, 0 AS blamed_ns, 0 AS handoff_ns, NULL AS blocker_wait,
   id AS root_wait, 1 AS depth, 0 AS inversion, NULL AS stack, NULL AS holder_stack FROM main.waits;

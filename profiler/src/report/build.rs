@@ -375,7 +375,7 @@ fn wait(session: &Session, w: &WaitEvent, knows: &Knows) -> WaitReport {
             tgid: h.tgid,
             comm: h.comm.clone(),
             prio: h.prio,
-            reader: h.reader,
+            readers: h.readers,
             op: h.op.map(Op::name),
             doing: h.doing.map(Doing::name),
         }),

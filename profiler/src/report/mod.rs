@@ -231,7 +231,8 @@ pub struct HolderReport {
     pub tgid: u32,
     pub comm: String,
     pub prio: i32,
-    pub reader: bool,
+    /// How many held it for reading, 0: a writer did.
+    pub readers: u32,
     pub op: Option<&'static str>,
     pub doing: Option<&'static str>,
 }

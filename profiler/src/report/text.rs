@@ -5,7 +5,7 @@ use super::{
     Distribution, FaultReport, LockReport, Named, OpReport, Report, TaskReport, TaskWaits,
     WaitReport, anatomy, blame, lkml, stacks,
     table::{Cell, FIRST, Table, WIDTH},
-    units::{bytes, clean, count, percent, time, within, wrap},
+    units::{bytes, clean, count, percent, readers, time, within, wrap},
 };
 use crate::model::{Quality, Standing};
 
@@ -349,7 +349,7 @@ fn worst_waits(r: &Report) -> Option<String> {
         let gave_up = if w.acquired { "" } else { " (gave up)" };
         let holder = w.holder.as_ref().map_or(String::new(), |h| {
             if h.tid == 0 {
-                return ", held by readers".into();
+                return format!(", held by {}", readers(h.readers));
             }
             let doing = match h.doing.or(h.op) {
                 Some("lock") => " that waited itself".into(),

@@ -117,6 +117,14 @@ fn si(value: f64, units: &[(f64, &str)]) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// Those who hold a lock for reading, whom nobody knows by name.
+pub fn readers(n: u32) -> String {
+    match n {
+        1 => "a reader".into(),
+        n => format!("{n} readers"),
+    }
+}
+
 /// A name out of the kernel as it may be printed: any program can put escape sequences into it.
 pub fn clean(name: &str) -> String {
     name.chars()
@@ -204,5 +212,6 @@ mod tests {
         let lines = "faults waited 214 ms\n  for mmap_lock in\n  storm (1234), held\n  by it";
         assert_eq!(wrap(text, 20, "  "), lines);
         assert_eq!(clean("a\x1b[31mb"), "a?[31mb");
+        assert_eq!([1, 3].map(readers), ["a reader", "3 readers"]);
     }
 }

@@ -5,7 +5,7 @@ use profiler_common::words::{Loss, Mode, Op, Path};
 
 use super::{
     build::Knows,
-    units::{clean, count, percent, time},
+    units::{clean, count, percent, readers, time},
 };
 use crate::model::{Doing, Quality, Session, Snapshot, Thread, WaitEvent};
 
@@ -228,7 +228,7 @@ fn behind(w: &WaitEvent) -> String {
     match &w.holder {
         None => String::new(),
         Some(h) if h.tid == 0 && vma => String::new(),
-        Some(h) if h.tid == 0 => ", held by readers".into(),
+        Some(h) if h.tid == 0 => format!(", held by {}", readers(h.readers)),
         Some(h) if vma => {
             let doing = h.doing.map(Doing::name).or(h.op.map(Op::name));
             let doing = doing.map_or(String::new(), |d| format!(" in {d}"));

@@ -33,7 +33,7 @@ const AS_IT_WAS: &str = "
       holder_prio INTEGER, holder_reader INTEGER);
     INSERT INTO old SELECT id, start_ns, end_ns, cpu, tid, tgid, comm, prio, policy, mm,
       mm_tgid, mode, op, acquired, holder_tid, holder_tgid, holder_comm, holder_prio,
-      holder_reader FROM waits;
+      holder_readers FROM waits;
     DROP TABLE waits; ALTER TABLE old RENAME TO waits;
     DELETE FROM signals WHERE name IN ('vma_write_wait', 'windows', 'what_if');
     UPDATE meta SET value = 1 WHERE key = 'schema';

@@ -5,7 +5,7 @@ use crate::support::{
 };
 use serde_json::Value;
 use vmascope::{
-    model::{FaultEvent, Session, Snapshot, WaitEvent},
+    model::{FaultEvent, HolderInfo, Session, Snapshot, WaitEvent},
     recording::{Recording, Writer},
     report::{self, Analysis, Report, json, short, text, verdict},
 };
@@ -268,6 +268,24 @@ fn names_cannot_speak_to_the_terminal() {
     assert!(
         !page.contains('\x1b') && page.contains("?]0;gotcha?"),
         "{page}"
+    );
+}
+
+#[test]
+fn readers_that_nobody_knows_are_counted() {
+    let mut w = waits();
+    w[1].holder = Some(HolderInfo {
+        readers: 3,
+        ..HolderInfo::default()
+    });
+    let report = build(&session(), &busy(1), &w, &[]);
+    let page = text(&report);
+    assert!(page.contains(", held by 3 readers"), "{page}");
+    let json: Value = serde_json::to_value(&report).unwrap();
+    let waits = json["worst_waits"].as_array().unwrap();
+    assert!(
+        waits.iter().any(|w| w["holder"]["readers"] == 3),
+        "{waits:?}"
     );
 }
 

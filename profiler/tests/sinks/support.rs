@@ -366,20 +366,20 @@ pub fn waits() -> Vec<WaitEvent> {
             ..Blame::default()
         },
     };
-    let holder = |tid, reader| {
+    let holder = |tid, readers| {
         Some(HolderInfo {
             tid,
             tgid: 1234,
             comm: "storm-fault-1".into(),
             prio: 139,
-            reader,
+            readers,
             ..HolderInfo::default()
         })
     };
-    let reader = holder(1240, true);
+    let reader = holder(1240, 1);
     let mut all = vec![
         wait(100, 41_200, 1234, Mode::Write, Op::Mprotect, reader),
-        wait(150, 12, 1240, Mode::Read, Op::Fault, holder(1234, false)),
+        wait(150, 12, 1240, Mode::Read, Op::Fault, holder(1234, 0)),
         wait(900, 3_400, 1241, Mode::Read, Op::Fault, None),
     ];
     all[2].mm_tgid = None;

@@ -119,7 +119,7 @@ pub fn wait(w: &WaitEvent, stacks: &Stacks) -> What {
             args.put("holder_comm", clean(&h.comm).as_str());
             args.put("holder_prio", h.prio);
         }
-        args.put("holder_reader", h.reader);
+        args.put("holder_readers", h.readers);
         args.put_known("holder_op", h.op.map(Op::name));
         args.put_known("holder_doing", h.doing.map(Doing::name));
         if h.address != 0 {

@@ -6,7 +6,7 @@ use guest::plan::Step;
 use serde_json::Value;
 
 use super::{Test, no_losses};
-use crate::lab::evidence::{Evidence, number};
+use crate::lab::evidence::{Evidence, field, number};
 use crate::step::Outcome;
 
 pub const STORM: Test = Test {
@@ -25,6 +25,9 @@ pub const SOAK: Test = Test {
     steps: || steps("soak", "1000", "8", "90s", 400),
     check: |evidence| check(evidence, "soak"),
 };
+
+/// The main thread, and what the kernel does in an address space by itself.
+const STRANGERS: usize = 3;
 
 /// Under emulation nearly every fault takes 10 us, the usual threshold of `min_us`: as single events
 /// they would come faster than a busy guest can write them down.
@@ -116,12 +119,22 @@ pub fn check(evidence: &Evidence<'_>, test: &str) -> Result<Outcome> {
 
     evidence.ended_with(&format!("{test}.export"), 0)?;
     let waits = evidence.rows(&format!("{test}/waits.csv"))?;
+    let threads = truth["threads"].as_array().map_or(0, Vec::len);
     ensure!(!waits.is_empty(), "no single wait was recorded");
     for row in waits {
         let op = row.get("op").map_or("", String::as_str);
         if op.is_empty() || op == "other" {
             bail!("a wait without an operation: {row:?}");
         }
+        // Nothing where the holder is not known.
+        let readers = match row.get("holder_readers").map(String::as_str) {
+            Some("") => 0,
+            _ => field(&row, "holder_readers")? as usize,
+        };
+        ensure!(
+            readers <= threads + STRANGERS,
+            "of {threads} threads {readers} held the lock for reading: {row:?}"
+        );
     }
     Ok(Outcome::Passed)
 }

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use super::part;
 use crate::{
     model::{Doing, HolderInfo, WaitEvent},
-    report::units::{clean, time},
+    report::units::{clean, readers, time},
     sinks::top::app::App,
 };
 use profiler_common::words::{Mode, Op};
@@ -79,14 +79,14 @@ fn name(comm: &str, tid: u32, wide: bool) -> String {
 fn by(wait: &WaitEvent, wide: bool) -> String {
     match &wait.holder {
         None => "-".into(),
-        Some(h) if h.tid == 0 => "readers".into(),
+        Some(h) if h.tid == 0 => readers(h.readers),
         Some(h) => format!("{}{}", name(&h.comm, h.tid, wide), what(h, wide)),
     }
 }
 
 pub fn holder(h: &HolderInfo) -> String {
     match h.tid {
-        0 => "readers".into(),
+        0 => readers(h.readers),
         tid => format!("{} ({tid})", clean(&h.comm)),
     }
 }
