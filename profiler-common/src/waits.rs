@@ -26,6 +26,8 @@ pub mod seen {
     pub const HUGETLB: u16 = 1 << 10;
     /// The folio in the page cache.
     pub const LOOKED_UP: u16 = 1 << 11;
+    /// The attempt has returned: its fault asks for `mmap_lock` again. Told where ends are not seen.
+    pub const RETURNED: u16 = 1 << 12;
 }
 
 /// `io_schedule` in the attempt in progress.

@@ -434,6 +434,7 @@ fn locks_mm(address: u64) {
     } else if opt::FAULT_HOOK() == fault_hook::ENTRY && f.phase == phase::ATTEMPT && f.slow != 0 {
         // Without exit hooks, this is where it shows that the handler is done.
         f.waits.leaves(seen::USERFAULT, now(), 0);
+        f.waits.seen |= seen::RETURNED;
     }
 }
 

@@ -8,7 +8,10 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry, fexit, kprobe},
     programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext},
 };
-use profiler_common::thread::{InFlight, phase};
+use profiler_common::{
+    thread::{InFlight, phase},
+    waits::seen,
+};
 
 use super::{anatomy::faulting, fault::ELSEWHERE};
 use crate::{
@@ -101,13 +104,16 @@ fn io_timed_kp(_ctx: ProbeContext) {
     begins();
 }
 
-/// (preempt, prev, next, prev_state): `next` is about to run again.
+/// (preempt, prev, next, prev_state): `next` is about to run again. The wait for `mmap_lock` after the
+/// attempt, whose end is not seen, is none of its own.
 #[btf_tracepoint]
 fn io_wait_switch(ctx: BtfTracePointContext) {
     let next: *const u8 = ctx.arg(2);
     if let Some(t) = thread::of::<Typed>(next)
         && t.fault.phase == phase::ATTEMPT
         && t.fault.slow != 0
+        && t.fault.waits.seen & seen::RETURNED == 0
+        && t.request.mm == 0
     {
         io_ends(&mut t.fault, next);
     }

@@ -122,21 +122,16 @@ fn io_wait(chosen: &Chosen) -> Signal {
 }
 
 fn folio_state(chosen: &Chosen) -> Signal {
-    let (cache, swap) = (chosen.rung(Group::FolioState), chosen.rung(Group::SwapLock));
-    match (cache, swap) {
-        (Some(cache), _) => signal(
+    match chosen.rung(Group::FolioState) {
+        Some(cache) => signal(
             "folio_state",
             Approximate,
             cache.name,
             "sampled at the look-up",
         ),
-        (None, Some(swap)) => signal(
-            "folio_state",
-            Approximate,
-            swap.name,
-            &join(&["of swapped folios only", chosen.reason(Group::FolioState)]),
-        ),
-        (None, None) => signal(
+        // Entries alone do not tell: __folio_lock_killable is inlined in filemap_fault, and
+        // folio_wait_bit_common, static inline, may not be probed.
+        None => signal(
             "folio_state",
             Unavailable,
             "",

@@ -276,16 +276,21 @@ fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
         ),
         _ => (Unavailable, "", chosen.reason(Group::VmaWrite)),
     };
-    let io = chosen
-        .rung(Group::IoWait)
-        .filter(|r| r.kind <= HookChoice::Fentry);
+    let io = chosen.rung(Group::IoWait);
     let filemap = chosen.rung(Group::Filemap);
     let windows = match (facts.vma_lock, io, filemap) {
         (VmaLock::None, ..) => (Unavailable, "", "this kernel has no per-VMA locks"),
         (_, Some(hook), Some(_)) => (
             Approximate,
             hook.name,
-            "the lock is given up between the fault's start and its first wait: both are told",
+            match hook.kind {
+                HookChoice::Kprobe => {
+                    "the lock is given up between the fault's start and its first wait: both are told; closes when the thread runs again"
+                }
+                _ => {
+                    "the lock is given up between the fault's start and its first wait: both are told"
+                }
+            },
         ),
         _ => (Unavailable, "", chosen.reason(Group::IoWait)),
     };
@@ -295,10 +300,17 @@ fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
         (_, Some(hook)) => (
             Approximate,
             hook.name,
-            if writers.0 == Exact {
-                "an estimate, first order: see docs/what-if.md"
-            } else {
-                "an estimate, first order; conflicts are told from the ranges of system calls"
+            match (writers.0, chosen.rung(Group::FolioState)) {
+                (Exact, Some(_)) => "an estimate, first order: see docs/what-if.md",
+                (Exact, None) => {
+                    "an estimate, first order; folios are not seen, which two policies go by"
+                }
+                (_, Some(_)) => {
+                    "an estimate, first order; conflicts are told from the ranges of system calls"
+                }
+                (_, None) => {
+                    "an estimate, first order; conflicts are told from the ranges of system calls, and folios are not seen, which two policies go by"
+                }
             },
         ),
     };

@@ -112,7 +112,7 @@ pub struct Analysis {
     pub inversions: Option<Inversions>,
     pub windows: Option<Windows>,
     pub conflicts: Option<Conflicts>,
-    pub what_if: Option<Named<Policy>>,
+    pub what_if: Option<Named<Option<Policy>>>,
     pub stacks: Option<Stacks>,
 }
 
@@ -125,10 +125,8 @@ pub(super) fn of(
     counts: &Snapshot,
     knows: &Knows,
 ) -> recording::Result<Analysis> {
-    let mut evidence = Evidence::default();
+    let mut evidence = Evidence::of(knows);
     evidence.held.faults = counts.anatomy.held_waits.iter().sum();
-    // Who holds mmap_lock is not seen everywhere, and then what hangs on it is not either.
-    evidence.holders_unseen = !knows.holder;
     let mut blocked = Blocked::default();
     let mut inversions = Inversions::default();
     let mut roots = Vec::new();

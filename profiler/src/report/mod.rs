@@ -77,7 +77,7 @@ pub struct Report {
     pub inversions: Option<blame::Inversions>,
     pub windows: Option<blame::Windows>,
     pub conflicts: Option<blame::Conflicts>,
-    pub what_if: Option<Named<what_if::Policy>>,
+    pub what_if: Option<Named<Option<what_if::Policy>>>,
     /// Kernel stacks, where they were kept.
     pub stacks: Option<stacks::Stacks>,
     /// By powers of two.

@@ -141,7 +141,7 @@ fn q2(r: &Report) -> String {
         " {} meanwhile (a write section that locked such a VMA).",
         plural(met, "conflict")
     ));
-    if let Some(p) = policies.get("hold_across_io") {
+    if let Some(Some(p)) = policies.get("hold_across_io") {
         out.push_str(&format!(
             " With the lock held, faults would have saved {} to {}; writers would have lost {}, and at least {} those behind them (estimate).",
             time(p.saved_ns),
@@ -150,7 +150,7 @@ fn q2(r: &Report) -> String {
             time(p.amplified_ns)
         ));
     }
-    if let Some(p) = policies.get("retry_vma") {
+    if let Some(Some(p)) = policies.get("retry_vma") {
         out.push_str(&format!(
             " Retries under the VMA lock would have saved {}.",
             time(p.saved_ns)

@@ -309,15 +309,19 @@ fn what_if(r: &Report) -> Option<String> {
             "no_drop_uptodate_no_writeback" => "no_drop_.._no_wb",
             other => other,
         };
-        table.rows.push(vec![
-            name.to_owned().into(),
-            p.count.into(),
-            time(p.saved_ns).into(),
-            time(p.lost_ns).into(),
-            time(p.amplified_ns).into(),
-            p.conflicts.into(),
-            p.bound.to_owned().into(),
-        ]);
+        let mut row: Vec<Cell> = vec![name.to_owned().into()];
+        match p {
+            Some(p) => row.extend([
+                p.count.into(),
+                time(p.saved_ns).into(),
+                time(p.lost_ns).into(),
+                time(p.amplified_ns).into(),
+                p.conflicts.into(),
+                p.bound.to_owned().into(),
+            ]),
+            None => row.extend((0..6).map(|_| Cell::from(None))),
+        }
+        table.rows.push(row);
     }
     let mut out = table.render();
     if let Some(c) = &r.conflicts

@@ -13,7 +13,10 @@ use std::collections::{BTreeMap, HashMap};
 use profiler_common::words::{FolioState, HeldWait, Kind, Mode, Op};
 use serde::{Serialize, Serializer};
 
-use super::{Named, build::named};
+use super::{
+    Named,
+    build::{Knows, named},
+};
 use crate::model::{ArrivalEvent, ConflictEvent, Doing, FaultEvent, WaitEvent, WindowEvent};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -61,6 +64,8 @@ pub struct Evidence {
     pub held: Held,
     /// Who held `mmap_lock` cannot be told: what others lost behind them is not in `held`.
     pub holders_unseen: bool,
+    /// Nor the folio that a fault found, which some policies go by.
+    pub folios_unseen: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -114,6 +119,23 @@ impl Held {
 }
 
 impl Evidence {
+    /// None yet, of a kernel that tells this much.
+    pub(crate) fn of(knows: &Knows) -> Self {
+        Self {
+            holders_unseen: !knows.holder,
+            folios_unseen: !knows.folio_state,
+            ..Self::default()
+        }
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self {
+            holders_unseen: self.holders_unseen,
+            folios_unseen: self.folios_unseen,
+            ..Self::default()
+        };
+    }
+
     pub fn fault(&mut self, f: &FaultEvent) {
         if f.retry.is_some() {
             let retried = Retried {
@@ -127,12 +149,13 @@ impl Evidence {
 
 const LOWER: &str = "faults on the VMAs a blocked writer has locked are not recorded: amplified time is a lower bound";
 
-pub fn policies(evidence: &Evidence) -> Named<Policy> {
+/// `None`: what the policy goes by is not seen.
+pub fn policies(evidence: &Evidence) -> Named<Option<Policy>> {
     policies_with(evidence, evidence.held.faults)
 }
 
 /// With the number of faults that waited with their lock counted elsewhere.
-pub fn policies_with(evidence: &Evidence, held_faults: u64) -> Named<Policy> {
+pub fn policies_with(evidence: &Evidence, held_faults: u64) -> Named<Option<Policy>> {
     let all = |_: &WindowEvent| true;
     let uptodate = |w: &WindowEvent| {
         matches!(
@@ -164,14 +187,21 @@ pub fn policies_with(evidence: &Evidence, held_faults: u64) -> Named<Policy> {
         held_today.bound = "lower bound";
         held_today.assumption = "faults that wait with their lock today, and the writers of that VMA that waited for them; who waited behind those is not seen here";
     }
+    let by_folio = !evidence.folios_unseen;
     let policy = |name: &str, policy| (name.to_owned(), policy);
     Named(vec![
-        policy("mainline", mainline),
-        policy("retry_vma", retry_vma),
-        policy("no_drop_uptodate", held(evidence, uptodate)),
-        policy("no_drop_uptodate_no_writeback", held(evidence, clean)),
-        policy("hold_across_io", held(evidence, all)),
-        policy("held_today", held_today),
+        policy("mainline", Some(mainline)),
+        policy("retry_vma", Some(retry_vma)),
+        policy(
+            "no_drop_uptodate",
+            by_folio.then(|| held(evidence, uptodate)),
+        ),
+        policy(
+            "no_drop_uptodate_no_writeback",
+            by_folio.then(|| held(evidence, clean)),
+        ),
+        policy("hold_across_io", Some(held(evidence, all))),
+        policy("held_today", Some(held_today)),
     ])
 }
 
@@ -353,8 +383,12 @@ mod tests {
         }
     }
 
+    fn policy(evidence: &Evidence, name: &str) -> Policy {
+        policies(evidence).get(name).unwrap().clone().unwrap()
+    }
+
     fn hold(evidence: &Evidence) -> Policy {
-        policies(evidence).get("hold_across_io").unwrap().clone()
+        policy(evidence, "hold_across_io")
     }
 
     #[test]
@@ -408,7 +442,7 @@ mod tests {
         evidence.faults.insert((10, 99), retried);
         let p = hold(&evidence);
         assert_eq!((p.saved_ns, p.saved_at_most_ns, p.lost_ns), (800, 900, 0));
-        let none = policies(&evidence).get("no_drop_uptodate").unwrap().clone();
+        let none = policy(&evidence, "no_drop_uptodate");
         assert_eq!((none.count, none.saved_ns), (0, 0));
     }
 }

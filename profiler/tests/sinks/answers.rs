@@ -186,22 +186,42 @@ fn a_chain_of_uncertain_holders_says_so() {
     assert!(lkml(&report).contains("\nCHAINS (approx.)\n"));
 }
 
+fn scraped(session: Session) -> String {
+    let mut exposition = Exposition::new(session, 10);
+    exposition.events(support::batch());
+    let mut now = busy(10);
+    now.at_ns += 100_000 * MS;
+    String::from_utf8(exposition.interval(&now).page(Format::Text).to_vec()).unwrap()
+}
+
+#[test]
+fn a_policy_is_not_judged_by_folios_that_are_not_seen() {
+    let unseen = with(session(), "folio_state", Quality::Unavailable, "no exits");
+    let report = recorded(&unseen, &support::batch(), &busy(10));
+    let policies = &as_json(&report)["what_if"];
+    assert!(policies["hold_across_io"].is_object());
+    let series = |policy| format!("\nvmascope_what_if_saved_seconds_total{{policy=\"{policy}\"}} ");
+    let (known, page) = (scraped(session()), scraped(unseen));
+    assert!(page.contains(&series("hold_across_io")));
+    for policy in ["no_drop_uptodate", "no_drop_uptodate_no_writeback"] {
+        assert_eq!(policies[policy], Value::Null, "{policy}");
+        assert!(known.contains(&series(policy)) && !page.contains(&series(policy)));
+    }
+    let row = report::text(&report);
+    let row = row.lines().find(|l| l.starts_with("no_drop_uptodate "));
+    let cells: Vec<_> = row.unwrap().split_whitespace().skip(1).collect();
+    assert_eq!(cells, ["-"; 6]);
+}
+
 #[test]
 fn a_scraper_is_not_told_of_chains_that_cannot_be_seen() {
-    let page = |session: Session| {
-        let mut exposition = Exposition::new(session, 10);
-        exposition.events(support::batch());
-        let mut now = busy(10);
-        now.at_ns += 100_000 * MS;
-        String::from_utf8(exposition.interval(&now).page(Format::Text).to_vec()).unwrap()
-    };
     let gone = [
         "vmascope_chains_total",
         "vmascope_inversions_total",
         "vmascope_what_if_lost_seconds_total{policy=\"retry_vma\"}",
         "vmascope_what_if_amplified_seconds_total{policy=\"held_today\"}",
     ];
-    let (known, unknown) = (page(session()), page(preempt_rt()));
+    let (known, unknown) = (scraped(session()), scraped(preempt_rt()));
     for name in gone {
         assert!(known.contains(&format!("\n{name} ")), "{name}: {known}");
         assert!(!unknown.contains(&format!("\n{name} ")), "{name}");

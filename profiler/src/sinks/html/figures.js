@@ -45,12 +45,16 @@ function whatIfSection() {
   const title = "What if the kernel did otherwise";
   const policies = entries(REPORT.what_if);
   if (!policies.length) return wide(title, "Not known: it needs windows and the threads that meet them, which this kernel or mode does not show.");
-  const most = Math.max(1, ...policies.map(([, p]) => Math.max(p.saved_at_most_ns, p.saved_ns, p.lost_ns + p.amplified_ns)));
+  const most = Math.max(1, ...policies.filter(([, p]) => p).map(([, p]) => Math.max(p.saved_at_most_ns, p.saved_ns, p.lost_ns + p.amplified_ns)));
   const part = (ns) => (ns / most) * 100;
   const figure = (label, text, ...parts) => el("div", { class: "figure" },
     el("span", { class: "quiet" }, label), bar(`${label} ${text}`, ...parts), el("span", {}, text));
   const one = ([name, p]) => {
     const card = el("div", {}, el("h3", {}, name));
+    if (!p) {
+      card.append(el("p", { class: "note" }, "Not known: it goes by the state of a folio, which is not seen here."));
+      return card;
+    }
     if (p.saved_at_most_ns || p.saved_ns) {
       card.append(figure("gain", `${time(p.saved_ns)} to ${time(p.saved_at_most_ns)}`,
         ["i-good", part(p.saved_ns)], ["i-soft", part(Math.max(0, p.saved_at_most_ns - p.saved_ns))]));

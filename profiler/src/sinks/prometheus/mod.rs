@@ -41,7 +41,7 @@ impl Exposition {
     pub fn new(session: Session, top: usize) -> Self {
         let knows = Knows::of(&session);
         Self {
-            totals: Totals::new(knows.vma_write_exact),
+            totals: Totals::new(&knows),
             processes: Processes::new(top),
             session: Arc::new(session),
             knows,

@@ -9,7 +9,7 @@ use profiler_common::words::{Mode, Op};
 use crate::{
     model::Batch,
     report::{
-        blocked_by,
+        Knows, blocked_by,
         what_if::{self, Evidence},
     },
 };
@@ -57,9 +57,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub fn new(exact_conflicts: bool) -> Self {
+    pub fn new(knows: &Knows) -> Self {
         Self {
-            exact: exact_conflicts,
+            exact: knows.vma_write_exact,
+            evidence: Evidence::of(knows),
             ..Self::default()
         }
     }
@@ -111,6 +112,7 @@ impl Totals {
         let (open, closed): (Vec<_>, _) = windows.into_iter().partition(|w| w.close_ns > until);
         self.evidence.windows = closed;
         for (name, policy) in what_if::policies(&self.evidence).0 {
+            let Some(policy) = policy else { continue };
             let sum = self.sums.policies.entry(name).or_default();
             sum.saved_ns += policy.saved_ns;
             sum.lost_ns += policy.lost_ns;

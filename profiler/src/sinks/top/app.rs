@@ -14,8 +14,8 @@ use super::{
     view::{Cursor, Page, Sort, State, View},
 };
 use crate::{
-    model::{Batch, Quality, Segment, Session, Snapshot, WaitEvent},
-    report::{self, Named, what_if::Policy},
+    model::{Batch, Segment, Session, Snapshot, WaitEvent},
+    report::{self, Knows, Named, what_if::Policy},
 };
 
 #[derive(Clone)]
@@ -55,7 +55,7 @@ pub struct App {
     pub(super) interval: Duration,
     /// Of a recording: seconds shown in a second, as a power of two.
     pub(super) speed_log2: i32,
-    pub(super) policies: Named<Policy>,
+    pub(super) policies: Named<Option<Policy>>,
     pub(super) events: Events,
     /// What is shown while paused.
     pub(super) held: Option<Box<Events>>,
@@ -65,9 +65,7 @@ pub struct App {
 
 impl App {
     pub fn new(session: Session, look: Look) -> Self {
-        let exact = session
-            .signal("vma_write_wait")
-            .is_some_and(|s| s.quality == Quality::Exact);
+        let events = Events::new(&Knows::of(&session));
         Self {
             interval: Duration::from_millis(session.interval_ms),
             session,
@@ -95,7 +93,7 @@ impl App {
             limited: String::new(),
             speed_log2: 0,
             policies: Named(Vec::new()),
-            events: Events::new(exact),
+            events,
             held: None,
             state: State::Live,
             paused: false,

@@ -7,7 +7,7 @@ use super::digest::Digests;
 use crate::{
     model::{Batch, HolderInfo, Snapshot, WaitEvent},
     report::{
-        Named,
+        Knows, Named,
         what_if::{self, Evidence, Policy},
     },
 };
@@ -56,16 +56,23 @@ pub struct Events {
 }
 
 impl Events {
-    pub fn new(exact_conflicts: bool) -> Self {
+    pub fn new(knows: &Knows) -> Self {
         Self {
-            exact: exact_conflicts,
+            exact: knows.vma_write_exact,
+            evidence: Evidence::of(knows),
             ..Self::default()
         }
     }
 
     /// What was seen is forgotten; what comes is folded as before.
     pub fn clear(&mut self) {
-        *self = Self::new(self.exact);
+        let mut evidence = std::mem::take(&mut self.evidence);
+        evidence.clear();
+        *self = Self {
+            exact: self.exact,
+            evidence,
+            ..Self::default()
+        };
     }
 
     pub fn fold(&mut self, batch: &Batch) {
@@ -161,7 +168,7 @@ impl Events {
     }
 
     /// The policies on what is remembered; `now` tells of faults that waited with their lock.
-    pub fn policies(&self, now: &Snapshot) -> Named<Policy> {
+    pub fn policies(&self, now: &Snapshot) -> Named<Option<Policy>> {
         let faults = now.anatomy.held_waits.iter().sum();
         what_if::policies_with(&self.evidence, faults)
     }

@@ -107,19 +107,20 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
         ensure!(fallbacks > 0.0, "no fallback");
         let policies = policies.count();
         let met = sum(&after, "vmascope_conflicts_total{op=\"mprotect\"}");
-        if evidence.entries_only() {
-            ensure!(policies == 0 && met == 0.0, "what cannot be known is told");
-        } else {
-            ensure!(policies > 4, "no what-if");
-            ensure!(met >= 2.0, "{met} conflicts of two writers");
-            let grown = |name: &str| sum(&after, name) - sum(&before, name);
-            what_if(evidence, grown)?;
-            for name in ["vmascope_inversions_total", "vmascope_chains_total"] {
-                ensure!(
-                    grown(name) > 0.0 || !evidence.vma_writers(),
-                    "{name} has not grown by an inversion"
-                );
-            }
+        // Two go by the folio that a fault found, which entries of functions do not tell.
+        let least = if evidence.entries_only() { 3 } else { 5 };
+        ensure!(policies >= least, "no what-if");
+        ensure!(met >= 2.0, "{met} conflicts of two writers");
+        let grown = |name: &str| sum(&after, name) - sum(&before, name);
+        what_if(evidence, grown)?;
+        // As in `freeze`: of an rwsem a reader in page_mkwrite is not seen there.
+        let sees_writers = evidence.vma_writers()
+            && !(evidence.entries_only() && evidence.kernel.vma_lock() == "rwsem");
+        for name in ["vmascope_inversions_total", "vmascope_chains_total"] {
+            ensure!(
+                grown(name) > 0.0 || !sees_writers,
+                "{name} has not grown by an inversion"
+            );
         }
     } else {
         ensure!(

@@ -24,15 +24,18 @@ pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
         .iter()
         .map(|(name, p)| Row {
             name: name.replace("no_drop_uptodate_no_writeback", "no_drop_clean"),
-            cells: vec![
-                plain(short(p.count)),
-                plain(time(p.saved_ns)),
-                plain(time(p.lost_ns)),
-                plain(time(p.amplified_ns)),
-                plain(p.lost_p99_ns.map_or("-".into(), time)),
-                plain(short(p.inversions)),
-                plain(p.bound.into()),
-            ],
+            cells: match p {
+                Some(p) => vec![
+                    plain(short(p.count)),
+                    plain(time(p.saved_ns)),
+                    plain(time(p.lost_ns)),
+                    plain(time(p.amplified_ns)),
+                    plain(p.lost_p99_ns.map_or("-".into(), time)),
+                    plain(short(p.inversions)),
+                    plain(p.bound.into()),
+                ],
+                None => vec![plain("-".into()); 7],
+            },
             trend: None,
         })
         .collect();
