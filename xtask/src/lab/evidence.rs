@@ -115,7 +115,7 @@ impl Evidence<'_> {
             .with_context(named)
     }
 
-    /// Functions' ends cannot be hooked: no windows, and no time of what shows in these only.
+    /// Functions' ends cannot be hooked: no time of what shows in these only, and no folio that was found.
     pub fn entries_only(&self) -> bool {
         self.hooks == Some("kprobe")
     }
