@@ -62,7 +62,7 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
     let truth = said.lines().find(|line| line.contains("\"scenario\""));
     let truth = serde_json::from_str(truth.context("the app told no truth")?)?;
     let report = evidence.json("app-start.report")?;
-    storm::threads(&truth, &report, 0)?;
+    storm::threads(&truth, &report, storm::late(evidence, &report)?)?;
     no_losses(&report)?;
     ensure!(
         said.contains("idle ") && said.contains("am start: COLD, TotalTime 512 ms"),
