@@ -89,6 +89,7 @@ macro_rules! kernel_enums {
             (FAULT_FLAG_USER, "fault_flag", "FAULT_FLAG_USER"),
             (FAULT_FLAG_REMOTE, "fault_flag", "FAULT_FLAG_REMOTE"),
             (FAULT_FLAG_VMA_LOCK, "fault_flag", "FAULT_FLAG_VMA_LOCK"),
+            (FAULT_FLAG_RETRY_NOWAIT, "fault_flag", "FAULT_FLAG_RETRY_NOWAIT"),
             (VM_FAULT_MAJOR, "vm_fault_reason", "VM_FAULT_MAJOR"),
             (VM_FAULT_RETRY, "vm_fault_reason", "VM_FAULT_RETRY"),
             (VM_FAULT_COMPLETED, "vm_fault_reason", "VM_FAULT_COMPLETED"),

@@ -21,6 +21,7 @@ pub trait World {
     fn user(&self) -> u32;
     fn remote(&self) -> u32;
     fn vma_lock(&self) -> u32;
+    fn nowait(&self) -> u32;
     /// Bits of `enum vm_fault_reason`.
     fn major(&self) -> u32;
     fn retry(&self) -> u32;
@@ -42,6 +43,8 @@ pub trait World {
     /// how many of them were major.
     fn grown(&self, t: &mut Thread) -> (u64, u64);
     fn loss(&self, loss: Loss);
+    /// What was seen of a fault does not fit, and goes.
+    fn dropped(&self, t: &mut Thread);
     /// An attempt begins: what of the VMA must be known later is taken now.
     fn begins(&self, f: &mut InFlight);
     /// The fault got no VMA lock; `f.fallback` says why, as far as is known.
@@ -83,7 +86,7 @@ pub fn common_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) 
         return false;
     }
     let sample = w.sample();
-    let sampled = sample == 1 || t.minor & u64::from(sample - 1) == 0;
+    let sampled = sample == 1 || its_turn(t, sample);
     let f = &mut t.fault;
     f.address = address;
     f.flags = flags;
@@ -94,6 +97,11 @@ pub fn common_begins<W: World>(w: &W, t: &mut Thread, address: u64, flags: u32) 
         f.set_word(COMMON_UNTIMED);
     }
     true
+}
+
+#[inline(always)]
+fn its_turn(t: &Thread, sample: u32) -> bool {
+    t.round() & u64::from(sample - 1) == 0
 }
 
 const COMMON_TIMED: u64 = common_word(common::TIMED, timed::SAMPLED);
@@ -197,6 +205,7 @@ pub fn over<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
     if grown != 1 {
         uncommon(t);
         t.fault.phase = phase::IDLE;
+        w.dropped(t);
     } else if t.fault.common != common::NO && t.fault.slow == 0 && majors == 0 {
         t.fault.forget();
         w.common_ended(t);
@@ -238,9 +247,10 @@ fn uncommon(t: &mut Thread) {
 #[inline(always)]
 fn first_attempt<W: World>(w: &W, t: &mut Thread, call: &Call) {
     let path = first_path(w, call);
-    let sampled = t.minor & u64::from(w.sample() - 1) == 0;
+    let sampled = its_turn(t, w.sample());
     let f = &mut t.fault;
-    if f.phase != phase::LOCKING || f.address != call.address {
+    // Under the VMA lock nothing was locked before: that fault found no VMA, and this is the next.
+    if f.phase != phase::LOCKING || f.address != call.address || has(call.flags, w.vma_lock()) {
         f.slow = 0;
         f.fallback = 0;
         f.address = call.address;
@@ -326,6 +336,10 @@ pub fn attempt_ends<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) {
     }
     let plain = !has(ret, w.special());
     if !plain && has(ret, w.retry()) {
+        if has(call.flags, w.nowait()) {
+            t.fault.phase = phase::IDLE; // a question, which nobody waits to be answered (KVM)
+            return;
+        }
         t.fault.phase = phase::RETRYING;
         w.gives_up(&mut t.fault, has(ret, w.major()));
         return;
@@ -353,6 +367,7 @@ pub fn skipped_begin<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) -> 
     if t.fault.phase == phase::ATTEMPT || (vma_gone && !retry) {
         w.grown(t);
         t.fault.phase = phase::IDLE;
+        w.dropped(t);
         return false;
     }
     if !retry && t.fault.phase == phase::RETRYING {
@@ -388,6 +403,7 @@ pub fn skipped_begin<W: World>(w: &W, t: &mut Thread, call: &Call, ret: u32) -> 
 fn misfit<W: World>(w: &W, t: &mut Thread) {
     w.loss(Loss::UnmatchedExit);
     t.fault.phase = phase::IDLE;
+    w.dropped(t);
 }
 
 #[inline(always)]
@@ -463,6 +479,10 @@ fn ends_unseen<W: World>(w: &W, t: &mut Thread, grown: u64, majors: u64) {
         misfit(w, t);
         return;
     }
+    if grown == 0 && has(t.fault.flags, w.nowait()) {
+        t.fault.phase = phase::IDLE; // as in `attempt_ends`; or an error
+        return;
+    }
     if grown == 0 {
         t.fault.path = Path::Error as u8;
     }
@@ -492,7 +512,7 @@ pub fn begins_locking<W: World>(w: &W, t: &mut Thread, address: u64, user: bool)
 #[inline(always)]
 pub fn begins_early<W: World>(w: &W, t: &mut Thread, address: u64, user: bool) {
     t.fault.flags = if user { w.user() } else { 0 };
-    if t.minor & u64::from(w.sample() - 1) == 0 {
+    if its_turn(t, w.sample()) {
         t.fault.start_ns = w.now();
         begins(&mut t.fault, address, timed::SAMPLED);
     } else {

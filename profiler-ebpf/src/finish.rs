@@ -227,7 +227,7 @@ pub fn wants_vma_size(t: &Thread) -> bool {
 
 #[inline(always)]
 fn its_turn(t: &Thread) -> bool {
-    t.minor & (SIZE_SAMPLE - 1) == 1
+    t.round() & (SIZE_SAMPLE - 1) == 1
 }
 
 /// The VMA's range is in the fault.

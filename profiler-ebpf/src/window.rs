@@ -11,6 +11,7 @@ use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use profiler_common::{
     record::{self, ArrivalRecord, WindowRecord},
     thread::{InFlight, Thread, phase},
+    waits::seen,
     words::{Loss, Mode},
     zero::zero,
 };
@@ -151,6 +152,14 @@ pub fn any(mm: u64) -> bool {
     unsafe { WINDOWS.get(mm) }.is_some_and(|open| *open != 0)
 }
 
+/// The fault takes its lock for another attempt. Without exit hooks it is not seen to be over with the
+/// last one, but to come for the lock.
+#[inline(always)]
+fn retries(f: &InFlight) -> bool {
+    f.phase == phase::RETRYING
+        || (f.phase == phase::ATTEMPT && f.slow != 0 && f.waits.seen & seen::RETURNED != 0)
+}
+
 /// A lock of an address space with open windows is asked for.
 #[inline(always)]
 pub fn arrival(
@@ -175,7 +184,7 @@ pub fn arrival(
             end: range.1,
             mode: mode as u8,
             op,
-            retry: u8::from(t.fault.phase == phase::RETRYING),
+            retry: u8::from(retries(&t.fault)),
             pad: [0; 5],
         }
     });

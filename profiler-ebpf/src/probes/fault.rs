@@ -105,6 +105,11 @@ impl<M: Mem> World for Hook<M> {
     }
 
     #[inline(always)]
+    fn nowait(&self) -> u32 {
+        flag::FAULT_FLAG_RETRY_NOWAIT()
+    }
+
+    #[inline(always)]
     fn major(&self) -> u32 {
         flag::VM_FAULT_MAJOR()
     }
@@ -162,6 +167,11 @@ impl<M: Mem> World for Hook<M> {
     #[inline(always)]
     fn loss(&self, loss: Loss) {
         count::loss(loss);
+    }
+
+    #[inline(always)]
+    fn dropped(&self, t: &mut Thread) {
+        window::closes(&mut t.fault);
     }
 
     #[inline(always)]
@@ -429,8 +439,13 @@ fn locks_mm(address: u64) {
         fault::is_elsewhere(&ELSEWHERE, t);
     }
     let f = &mut t.fault;
-    if f.phase == phase::IDLE || (f.phase == phase::LOCKING && f.address != address) {
-        fault::begins_locking(&ELSEWHERE, t, address, !op::in_syscall());
+    let of_kernel = op::in_syscall();
+    // Where this is where faults begin, one that began before was no fault: nothing is mapped there.
+    let begins_here = flag::FAULT_FLAG_VMA_LOCK() == 0 || of_kernel;
+    if f.phase == phase::IDLE
+        || (f.phase == phase::LOCKING && (f.address != address || begins_here))
+    {
+        fault::begins_locking(&ELSEWHERE, t, address, !of_kernel);
     } else if opt::FAULT_HOOK() == fault_hook::ENTRY && f.phase == phase::ATTEMPT && f.slow != 0 {
         // Without exit hooks, this is where it shows that the handler is done.
         f.waits.leaves(seen::USERFAULT, now(), 0);

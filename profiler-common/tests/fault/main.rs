@@ -3,184 +3,19 @@
 //! What must hold, whatever was skipped: no panic, no duration longer than the fault can have been,
 //! and every fault the kernel counted is on exactly one path or missed, which the counts show.
 
+mod kernel;
+
 use std::cell::{Cell, RefCell};
 
 use profiler_common::{
-    fault::{self, Call, World},
-    thread::{InFlight, Thread, phase, timed},
-    waits::{GaveUp, seen},
-    words::{FallbackReason, Loss, Path},
+    fault::{self, Call, World as _},
+    thread::{Thread, phase, timed},
+    waits::seen,
+    words::Path,
 };
 use proptest::prelude::*;
 
-const TRIED: u32 = 0x20;
-const USER: u32 = 0x40;
-const REMOTE: u32 = 0x80;
-const VMA_LOCK: u32 = 0x1000;
-const MAJOR: u32 = 0x4;
-const RETRY: u32 = 0x400;
-const ERROR: u32 = 0x2;
-
-/// A kernel, as one thread sees it.
-struct Kernel {
-    now: Cell<u64>,
-    /// `min_flt + maj_flt`
-    counted: Cell<u64>,
-    /// `maj_flt`
-    majors: Cell<u64>,
-    majors_told: Cell<u64>,
-    sees_exits: bool,
-    sample: u32,
-    losses: RefCell<[u64; Loss::COUNT]>,
-    /// Faults that ended, with the time they took.
-    ended: RefCell<Vec<(Path, Option<u64>)>>,
-    fell_back: Cell<u64>,
-    anonymous: Cell<bool>,
-    /// When the fault in progress, and any of which a part was seen, began at the earliest.
-    earliest: Cell<u64>,
-}
-
-impl World for Kernel {
-    fn tried(&self) -> u32 {
-        TRIED
-    }
-
-    fn user(&self) -> u32 {
-        USER
-    }
-
-    fn remote(&self) -> u32 {
-        REMOTE
-    }
-
-    fn vma_lock(&self) -> u32 {
-        VMA_LOCK
-    }
-
-    fn major(&self) -> u32 {
-        MAJOR
-    }
-
-    fn retry(&self) -> u32 {
-        RETRY
-    }
-
-    fn error(&self) -> u32 {
-        ERROR
-    }
-
-    fn special(&self) -> u32 {
-        RETRY | ERROR
-    }
-
-    fn retries_under_vma_lock(&self) -> bool {
-        false
-    }
-
-    fn anonymous(&self) -> bool {
-        self.anonymous.get()
-    }
-
-    fn minors(&self) -> u64 {
-        self.counted.get() - self.majors.get()
-    }
-
-    fn now(&self) -> u64 {
-        self.now.set(self.now.get() + 1);
-        self.now.get()
-    }
-
-    fn sample(&self) -> u32 {
-        self.sample
-    }
-
-    fn sees_exits(&self) -> bool {
-        self.sees_exits
-    }
-
-    fn grown(&self, t: &mut Thread) -> (u64, u64) {
-        let before = t.minor.wrapping_add(t.major);
-        let majors = t.major;
-        (t.minor, t.major) = (self.minors(), self.majors.get());
-        (
-            self.counted.get().wrapping_sub(before),
-            t.major.wrapping_sub(majors),
-        )
-    }
-
-    fn loss(&self, loss: Loss) {
-        self.losses.borrow_mut()[loss as usize] += 1;
-    }
-
-    fn begins(&self, _: &mut InFlight) {}
-
-    fn falls_back(&self, f: &mut InFlight) {
-        assert!(usize::from(f.fallback) <= FallbackReason::COUNT && f.fallback > 0);
-        self.fell_back.set(self.fell_back.get() + 1);
-    }
-
-    fn gives_up(&self, f: &mut InFlight, major: bool) {
-        let how = GaveUp {
-            major,
-            killed: false,
-            vma_lock: f.flags & VMA_LOCK != 0,
-            no_map_pages: false,
-            has_ops: false,
-            early: false,
-        };
-        f.waits(self).attempt_gave_up(&how);
-    }
-
-    fn ends(&self, t: &mut Thread, major: bool, _: u32) {
-        assert_eq!(t.fault.phase, phase::IDLE);
-        self.majors_told
-            .set(self.majors_told.get() + u64::from(major));
-        let took = t.fault.is_timed().then(|| {
-            let now = self.now();
-            assert!(
-                t.fault.start_ns >= self.earliest.get(),
-                "a start from before"
-            );
-            assert!(t.fault.start_ns <= now);
-            now - t.fault.start_ns
-        });
-        if t.fault.slow != 0 {
-            t.fault
-                .waits
-                .attempt_kept(t.fault.flags & TRIED != 0, major);
-            let known = t.fault.waits.total_ns();
-            assert!(
-                took.is_none_or(|ns| known <= ns),
-                "waited {known} of {took:?}"
-            );
-        }
-        let path = Path::ALL[usize::from(t.fault.path)];
-        self.ended.borrow_mut().push((path, took));
-    }
-
-    fn ends_untimed(&self, t: &mut Thread, major: bool) {
-        t.fault.timed = timed::NO;
-        self.ends(t, major, 0);
-    }
-
-    fn common_ended(&self, t: &mut Thread) {
-        assert_eq!(t.fault.phase, phase::IDLE);
-        self.ended.borrow_mut().push((Path::VmaLock, None));
-    }
-
-    fn over(&self, t: &mut Thread, grown: u64, majors: u64) {
-        fault::over(self, t, grown, majors);
-    }
-
-    fn skipped_begin(&self, t: &mut Thread, call: &Call, ret: u32) -> bool {
-        fault::skipped_begin(self, t, call, ret)
-    }
-
-    fn interrupted(&self, t: &mut Thread) {
-        assert_eq!(t.fault.phase, phase::IDLE);
-        self.ended.borrow_mut().push((Path::Interrupted, None));
-    }
-}
+use kernel::{ERROR, Kernel, MAJOR, NOWAIT, RETRY, TRIED, USER, VMA_LOCK};
 
 /// How an attempt ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -459,6 +294,61 @@ fn once(fault: Fault) -> Fault {
         slow: Vec::new(),
         ..fault
     }
+}
+
+/// KVM asks for a page of its guest without waiting for it: that fault is not given up for a signal, and
+/// what comes next is another.
+#[test]
+fn a_question_that_does_not_wait_is_no_fault() {
+    for sees_exits in [true, false] {
+        let mut run = Run::new(sees_exits, 1);
+        let question = Call {
+            address: 0x1000,
+            flags: NOWAIT,
+            regs: false,
+        };
+        fault::attempt_begins(&run.kernel, &mut run.t, &question);
+        if sees_exits {
+            fault::attempt_ends(&run.kernel, &mut run.t, &question, RETRY);
+        }
+        let next = Call {
+            flags: 0,
+            ..question
+        };
+        fault::attempt_begins(&run.kernel, &mut run.t, &next);
+        run.kernel.counted.set(1);
+        if sees_exits {
+            fault::attempt_ends(&run.kernel, &mut run.t, &next, 0);
+        }
+        run.exit();
+        assert_eq!(run.on(Path::Gup), 1, "exits seen: {sees_exits}");
+        assert_eq!(run.kernel.ended.borrow().len(), 1);
+        assert_eq!(run.kernel.losses.borrow().iter().sum::<u64>(), 0);
+    }
+}
+
+/// A fault found no VMA, its signal's handler made one, and the instruction faults again: it waited for
+/// nothing, and did not begin with the first.
+#[test]
+fn a_fault_that_found_no_vma_is_another() {
+    let mut run = Run::new(true, 1);
+    fault::begins_locking(&run.kernel, &mut run.t, 0x1000, true);
+    run.t.fault.waits(&run.kernel).mmap_lock_ns = 1_000_000;
+    run.pass(2_000_000);
+    run.kernel.earliest.set(run.kernel.now.get());
+    let call = Call {
+        address: 0x1000,
+        flags: USER | VMA_LOCK,
+        regs: true,
+    };
+    fault::attempt_begins(&run.kernel, &mut run.t, &call);
+    run.kernel.counted.set(1);
+    fault::attempt_ends(&run.kernel, &mut run.t, &call, 0);
+    let ended = run.kernel.ended.borrow();
+    assert!(
+        matches!(ended.as_slice(), [(Path::VmaLock, Some(ns))] if *ns < 1_000),
+        "{ended:?}"
+    );
 }
 
 proptest! {
