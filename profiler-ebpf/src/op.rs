@@ -3,14 +3,14 @@
 
 use aya_ebpf::helpers::bpf_probe_read_user;
 use profiler_common::{
-    config::{SYSCALLS, syscall_op},
+    config::{SYSCALLS, fault_hook, syscall_op},
     thread::{Thread, phase},
     words::Op,
 };
 
 use crate::{
     emit,
-    globals::{MISSING, flag, has, off},
+    globals::{MISSING, flag, has, off, opt},
     kernel::{Mem, Typed, task, user_regs},
     maps::SYSCALL_OPS,
     thread,
@@ -77,6 +77,19 @@ pub fn current(t: &Thread) -> Op {
         return Op::Fault;
     }
     of_syscall(nr as u32, compat(task), regs)
+}
+
+/// The same, of a thread that takes `mmap_lock`, or waits for it. Outside a system call that is for a
+/// fault, which has begun by then where its hook is seen, or for work that an exception left to its
+/// end: NUMA scans, uprobes, core dumps.
+#[inline(always)]
+pub fn taking(t: &Thread) -> Op {
+    match current(t) {
+        Op::Fault if t.fault.phase == phase::IDLE && opt::FAULT_HOOK() != fault_hook::EVENTS => {
+            Op::Other
+        }
+        op => op,
+    }
 }
 
 /// Apart, like what else is rare: a program saves registers, and needs a stack, for what is in it.

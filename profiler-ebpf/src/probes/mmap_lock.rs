@@ -54,7 +54,7 @@ fn starts_noted(mm: u64, write: bool) {
         asks(t, mm, write);
     }
     if window::any(mm) {
-        let op = any(op::current(t) as u8);
+        let op = any(op::taking(t) as u8);
         let (mode, range) = if write {
             (Mode::Write, op::range(op))
         } else {
@@ -73,7 +73,7 @@ fn asks(t: &mut Thread, mm: u64, write: bool) {
 }
 
 #[inline(always)]
-fn acquired(mm: u64, write: bool, success: bool) {
+fn acquired(ctx: &impl StackIdContext, mm: *const u8, write: bool, success: bool) {
     let Some((task, tid)) = thread::me() else {
         return;
     };
@@ -83,22 +83,23 @@ fn acquired(mm: u64, write: bool, success: bool) {
         && t.target == 1
         && t.holds[0].mm | t.holds[1].mm == 0
     {
-        let op = any(op::current(t) as u8);
+        let op = any(op::taking(t) as u8);
         one_acquired(u8::from(write), op);
-        held(&mut t.holds[0], mm, u8::from(write), op, now());
+        held(&mut t.holds[0], mm as u64, u8::from(write), op, now());
     } else {
-        acquired_else(mm, write, success);
+        acquired_else(ctx, mm, write, success);
     }
 }
 
 /// The thread holds another lock, or did so for write, or what there was to wait is to be told.
 #[inline(never)]
-fn acquired_else(mm: u64, write: bool, success: bool) {
+fn acquired_else<C: StackIdContext>(ctx: &C, lock_of: *const u8, write: bool, success: bool) {
+    let mm = lock_of as u64;
     let Some(t) = thread::current(mm) else { return };
     let asked = t.request.mm == mm && opt::SLOW_SEEN() != 1;
     if !success {
         if asked && t.request.contended == 1 {
-            let op = any(op::current(t) as u8);
+            let op = any(op::taking(t) as u8);
             mmap_waited(t, u8::from(write), op, now(), false);
         }
         if asked {
@@ -107,7 +108,7 @@ fn acquired_else(mm: u64, write: bool, success: bool) {
         return;
     }
     let end = now();
-    let op = any(op::current(t) as u8);
+    let op = any(op::taking(t) as u8);
     if asked {
         took(u8::from(write), end.saturating_sub(t.request.since_ns));
         one_acquired(u8::from(write), op);
@@ -115,8 +116,11 @@ fn acquired_else(mm: u64, write: bool, success: bool) {
             mmap_waited(t, u8::from(write), op, end, true);
         }
         t.request.mm = 0;
-    } else if !write && release(t, mm, Mode::Write as u8, end).is_some() {
+    } else if !write && let Some((since_ns, op)) = release(t, mm, Mode::Write as u8, end) {
         // `mmap_write_downgrade`: no start, and no release of the write side either.
+        if rwsem::is_waited_for(lock_of) {
+            waited_for(ctx, t, mm, [Mode::Write as u8, op], since_ns);
+        }
     } else if opt::SLOW_SEEN() == 1 {
         one_acquired(u8::from(write), op);
     }
@@ -285,7 +289,7 @@ fn wait_begins(ctx: &impl StackIdContext, sem: u64, write: bool, asking: u64) {
         return;
     };
     vma_write::settles(ctx, t);
-    if opt::LOCKS_ALL() != 1 || t.request.mm != mm {
+    if opt::LOCKS_ALL() != 1 || opt::SLOW_SEEN() == 1 || t.request.mm != mm {
         asks(t, mm, write);
     }
     t.request.contended = 1;
@@ -331,7 +335,7 @@ fn wait_ends(ctx: &impl StackIdContext, sem: u64, success: bool) {
         return;
     }
     let mode = t.request.mode;
-    let op = any(op::current(t) as u8);
+    let op = any(op::taking(t) as u8);
     let end = now();
     if opt::LOCKS_ALL() == 1 && success {
         took(mode, end.saturating_sub(t.request.since_ns));
@@ -464,7 +468,12 @@ fn mmap_start_tp(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint]
 fn mmap_acquire_tp(ctx: BtfTracePointContext) {
-    acquired(ctx.arg(0), ctx.arg::<u8>(1) != 0, ctx.arg::<u8>(2) != 0);
+    acquired(
+        &ctx,
+        ctx.arg(0),
+        ctx.arg::<u8>(1) != 0,
+        ctx.arg::<u8>(2) != 0,
+    );
 }
 
 #[btf_tracepoint]
@@ -479,7 +488,12 @@ fn mmap_start_cg(ctx: BtfTracePointContext) {
 
 #[btf_tracepoint]
 fn mmap_acquire_cg(ctx: BtfTracePointContext) {
-    acquired(ctx.arg(0), ctx.arg::<u8>(2) != 0, ctx.arg::<u8>(3) != 0);
+    acquired(
+        &ctx,
+        ctx.arg(0),
+        ctx.arg::<u8>(2) != 0,
+        ctx.arg::<u8>(3) != 0,
+    );
 }
 
 #[btf_tracepoint]

@@ -212,7 +212,7 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
             "mmap_lock_op",
             Approximate,
             "helper task_pt_regs",
-            "from the system call the thread is in: work deferred to its end (NUMA balancing, io_uring) is named after it",
+            "from the system call the thread is in: work deferred to its end (NUMA balancing, io_uring) is named after it, to that of an interrupt `other`",
         ),
     ]
 }
