@@ -118,7 +118,9 @@ impl Blamer {
         if let Some((tid, blamed_ns)) = covers_most(&segments) {
             blame.blamed_ns = blamed_ns;
             blame.depth = 2;
-            let (mut edge, mut blocker) = (HolderInfo::default(), None);
+            // What it was at for longest.
+            let (mut edge, mut longest_ns) = (HolderInfo::default(), 0);
+            let (mut blocker, mut most_ns) = (None, 0);
             for segment in &mut segments {
                 let SegmentBy::Holder(h) = &mut segment.by else {
                     continue;
@@ -131,9 +133,13 @@ impl Blamer {
                     if share * 2 >= segment.end_ns - segment.start_ns {
                         h.doing = Some(Doing::Lock);
                     }
-                    blocker = Some(past);
+                    if share >= most_ns {
+                        (blocker, most_ns) = (Some(past), share);
+                    }
                 }
-                edge = h.clone();
+                if segment.blamed_ns >= longest_ns {
+                    (edge, longest_ns) = (h.clone(), segment.blamed_ns);
+                }
             }
             least_prio = edge.prio;
             if let Some(past) = blocker {
@@ -418,6 +424,23 @@ mod tests {
         assert_eq!(above.blame.root_wait, below.id);
         assert_eq!(above.holder.unwrap().doing, Some(Doing::Lock));
         assert!(!above.blame.inversion);
+    }
+
+    #[test]
+    fn a_holder_is_known_by_what_it_was_at_for_longest() {
+        let mut blamer = Blamer::new(4096);
+        blamer.held(hold(1, Mode::VmaWrite, 0, 900));
+        let mut below = wait(2, Mode::VmaWrite, 100, 910);
+        blamer.waited(&mut below);
+        // It waited with the lock for writing, and let it go as a reader.
+        blamer.held(hold(2, Mode::Write, 50, 950));
+        blamer.held(hold(2, Mode::Read, 950, 990));
+        let mut above = wait(3, Mode::Write, 200, 995);
+        blamer.waited(&mut above);
+        adds_up(&above);
+        assert_eq!((above.blame.blamed_ns, above.blame.depth), (790, 3));
+        let holder = above.holder.unwrap();
+        assert_eq!((holder.doing, holder.readers), (Some(Doing::Lock), 0));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum Call {
     MapFile(i32, usize),
     /// What this thread mapped last.
     Unmap,
+    /// One page of a mapping, which is not whole any more.
+    Cut(Arc<Mapping>, usize),
     /// Reads its own /proc/self/smaps.
     Smaps,
 }
@@ -42,7 +44,7 @@ impl Call {
             Self::Write(..) => "write",
             Self::Protect { .. } => "mprotect",
             Self::Map(_) | Self::MapFile(..) => "mmap",
-            Self::Unmap => "munmap",
+            Self::Unmap | Self::Cut(..) => "munmap",
             Self::Smaps => "smaps",
         }
     }
@@ -51,7 +53,7 @@ impl Call {
         match self {
             Self::Read(..) | Self::Write(..) => 1,
             Self::Protect { len, .. } | Self::Map(len) | Self::MapFile(_, len) => *len,
-            Self::Unmap => page_size(),
+            Self::Unmap | Self::Cut(..) => page_size(),
             Self::Smaps => 0,
         }
     }
@@ -65,7 +67,7 @@ impl Call {
             Self::Write(..) => Self::Write(memory, page),
             Self::Protect { protection, .. } => Self::protect(&memory, page, page, *protection),
             Self::Map(_) | Self::MapFile(..) => Self::Map(page),
-            Self::Unmap => Self::Unmap,
+            Self::Unmap | Self::Cut(..) => Self::Unmap,
             Self::Smaps => Self::Smaps,
         })
     }
@@ -92,6 +94,7 @@ impl Call {
             Self::Map(len) => map(*len, libc::MAP_ANONYMOUS, -1, last),
             Self::MapFile(fd, len) => map(*len, 0, *fd, last),
             Self::Unmap => unmap(*last),
+            Self::Cut(memory, offset) => unmap(memory.start() + *offset as u64),
             Self::Smaps => smaps(buffer),
         }
     }
@@ -110,7 +113,8 @@ fn map(len: usize, flags: i32, fd: i32, last: &mut u64) -> io::Result<u64> {
 
 /// One page.
 fn unmap(at: u64) -> io::Result<u64> {
-    // SAFETY: what `map` made for this thread, and nobody else knows; nothing was mapped at 0.
+    // SAFETY: what `map` made for this thread, and nobody else knows, or a page of a mapping that no
+    // scenario touches; nothing was mapped at 0.
     if at != 0 && unsafe { libc::munmap(at as *mut libc::c_void, page_size()) } != 0 {
         return Err(io::Error::last_os_error());
     }

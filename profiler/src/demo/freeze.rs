@@ -2,7 +2,7 @@
 //! thread's call with its times, and when the file system was frozen and thawed.
 //!
 //! A writes to a page of a file on a frozen file system: the fault hangs, with its VMA locked. B
-//! mprotects another page of that VMA and waits for A, with `mmap_lock` held for write. C mmaps and
+//! mprotects, or unmaps, another page of that VMA and waits for A, with `mmap_lock` held for write. C mmaps and
 //! D reads smaps: both wait for B. Whoever had to touch new memory now would wait as well, so the
 //! one who thaws has all it needs beforehand, and a watchdog does it if it does not.
 
@@ -24,7 +24,7 @@ use image::{Image, Watchdog};
 const PAGES: usize = 64;
 /// A's and B's.
 const FAULTED: usize = 3;
-const PROTECTED: usize = 10;
+const CHANGED: usize = 10;
 /// Whoever is killed leaves the file system frozen for no longer than this after the delay.
 const WATCHDOG: Duration = Duration::from_secs(2);
 /// A thread that still waits this long after the thaw is stuck.
@@ -44,6 +44,9 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "N",
         value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..=500))]
     waiters: usize,
+    /// Let B unmap its page: munmap ends as a reader of mmap_lock (mmap_write_downgrade)
+    #[arg(long)]
+    munmap: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -121,7 +124,8 @@ fn queue(scenario: &'static str, args: &Args, a: Priority, b: Priority) -> Resul
     drop(watchdog);
     thawed.context("somebody else thawed the file system: is the machine overloaded?")?;
     let threads = rows?;
-    for row in threads.iter().filter(|row| row.call != "munmap") {
+    let unmaps = |row: &&Row| row.role == "convoy" && row.call == "munmap";
+    for row in threads.iter().filter(|row| !unmaps(row)) {
         ensure!(
             (frozen_ns..thawed_ns).contains(&row.start_ns) && row.end_ns >= thawed_ns,
             "{} of {} did not wait for the thaw: try a longer --delay",
@@ -146,10 +150,16 @@ fn queue(scenario: &'static str, args: &Args, a: Priority, b: Priority) -> Resul
 fn members(args: &Args, memory: &Arc<Mapping>, a: Priority, b: Priority) -> Vec<Member> {
     let (page, tenth) = (page_size(), args.delay / 10);
     let write = Call::Write(Arc::clone(memory), FAULTED * page);
-    let protect = Call::protect(memory, PROTECTED * page, page, libc::PROT_READ);
+    let change = if args.munmap {
+        // Never given back: others may have mapped something where that page was.
+        std::mem::forget(Arc::clone(memory));
+        Call::Cut(Arc::clone(memory), CHANGED * page)
+    } else {
+        Call::protect(memory, CHANGED * page, page, libc::PROT_READ)
+    };
     let mut members = vec![
         one("vma-freeze-a", "fault", Duration::ZERO, write),
-        one("vma-freeze-b", "writer", tenth, protect),
+        one("vma-freeze-b", "writer", tenth, change),
         one("vma-freeze-c", "mmap", tenth * 2, Call::Map(page)),
         one("vma-freeze-d", "smaps", tenth * 3, Call::Smaps),
     ];

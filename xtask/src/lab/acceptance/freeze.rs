@@ -30,7 +30,7 @@ pub const FREEZE: Test = Test {
         let of = |run: &Run, args: &[&str]| run.steps("100", 120, &[&["freeze"], args].concat());
         [
             of(&SHORT, &["--delay", "200ms"]),
-            of(&LONG, &["--delay", "1s", "--waiters", "20"]),
+            of(&LONG, &["--delay", "1s", "--waiters", "20", "--munmap"]),
         ]
         .concat()
     },
@@ -104,7 +104,8 @@ pub fn check(evidence: &Evidence<'_>, seen: &Seen) -> Result<()> {
     let (a_tid, b_tid) = (number(a, "/tid")?, number(b, "/tid")?);
     let thawed = number(&seen.truth, "/thawed_ns")?;
     let wait = seen.wait_of(b)?;
-    is(wait, "op", "mprotect")?;
+    let op = b["call"].as_str().context("B made no call")?;
+    is(wait, "op", op)?;
     is(wait, "holder_op", "fault")?;
     // Without hooks at the ends of functions this wait is not seen, and that is said.
     let unseen = seen.report["signals"]["held_wait"]["reason"]
@@ -148,6 +149,7 @@ pub fn check(evidence: &Evidence<'_>, seen: &Seen) -> Result<()> {
         lasts(wait, call, thawed)?;
         if evidence.per_vma_locks() {
             is(wait, "root_wait", root)?;
+            is(wait, "holder_op", op)?;
             is(wait, "holder_doing", "lock")?;
         }
     }
