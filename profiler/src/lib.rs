@@ -1,5 +1,6 @@
 //! vmascope: see README.md. Data flows one way: kernel -> loader -> collect -> model -> sinks.
 
+mod beside;
 pub mod child;
 pub mod cli;
 pub mod collect;

@@ -1,9 +1,10 @@
 //! `vmascope export`: a recording in other tools' formats.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, IsTerminal as _, Write as _},
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::DirBuilderExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::print;
 use crate::{
-    child,
+    beside, child,
     cli::{Export, To},
     error::Usage,
     recording::Recording,
@@ -56,6 +57,13 @@ pub fn run(args: &Export) -> Result<ExitCode> {
         let Some(to) = to else { continue };
         let recording = Recording::open(file)?.showing((&args.rows).into());
         let write = |to: &Path| Ok(sink(&recording, to, args.by)?);
+        // It makes folders; a file's must be there.
+        if let Some(folder) = args.to.csv.as_deref().and_then(Path::parent)
+            && args.to.csv.as_ref() == Some(to)
+        {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
         match is_standard_output(to) {
             true => piped(write)?,
             false => whole(to, write)?,
@@ -107,30 +115,31 @@ fn piped(write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     }
 }
 
-/// All of an export or nothing: it is made beside its place, and moved there when it is whole. What
-/// stood there before stays until then. Pipes and devices take it as it comes.
+/// All of an export or nothing: it is made beside its place, in a folder of this run alone, and moved
+/// there when it is whole. What stood there before stays until then. Pipes and devices take it as it
+/// comes.
 fn whole(to: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let to = &fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
     if to.exists() && !to.is_file() && !to.is_dir() {
         return write(to);
     }
-    let mut part = to.clone().into_os_string();
-    part.push("-new");
-    let part = PathBuf::from(part);
+    let failed = || format!("cannot write {}", to.display());
+    // Nobody else gets in before it is given away.
+    let make = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+    let (private, ()) = beside::make(to, make).with_context(failed)?;
+    let part = private.join(to.file_name().unwrap_or_else(|| OsStr::new("export")));
     let done = write(&part).and_then(|()| {
-        user::give_all(&part)?;
-        let moved = if to.is_dir() && part.is_dir() {
-            into_folder(&part, to)
-        } else {
-            fs::rename(&part, to)
-        };
-        moved.with_context(|| format!("cannot write {}", to.display()))
+        let moved = user::give_all(&part).and_then(|()| {
+            if to.is_dir() && part.is_dir() {
+                into_folder(&part, to)
+            } else {
+                fs::rename(&part, to)
+            }
+        });
+        moved.with_context(failed)
     });
-    if done.is_err() {
-        // Neither may be there; why it failed is what matters.
-        let _ = fs::remove_file(&part);
-        let _ = fs::remove_dir_all(&part);
-    }
+    // Why it failed is what matters.
+    let _ = fs::remove_dir_all(&private);
     done
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     path::{Path as FilePath, PathBuf},
 };
 
@@ -20,8 +21,9 @@ use super::{
     schema::{self, decade_lower_ns},
     session,
 };
-use crate::model::{
-    Anatomy, Batch, Ground, Hist, LockSide, Session, Snapshot, Thread, session::SCHEMA,
+use crate::{
+    beside,
+    model::{Anatomy, Batch, Ground, Hist, LockSide, Session, Snapshot, Thread, session::SCHEMA},
 };
 
 pub struct Writer {
@@ -43,18 +45,24 @@ impl Writer {
             source,
         };
         let blank = make_room(path)?;
-        let sql = Connection::open(&blank).map_err(writing)?;
         // The change to WAL is written through a journal of its own, which must not be left behind.
-        let laid_out = lay_out(sql, session).and_then(|sql| {
+        let laid_out = Connection::open(&blank).and_then(|sql| {
+            let sql = lay_out(sql, session)?;
             sql.query_row("PRAGMA journal_mode=WAL", (), |_| Ok(()))?;
             sql.close().map_err(|(_, source)| source)
         });
-        laid_out.map_err(writing)?;
         // From here on there is a recording of that name at every moment, whatever happens.
-        std::fs::rename(&blank, path).map_err(|source| Error::Unwritable {
-            path: path.into(),
-            source,
-        })?;
+        let moved = laid_out.map_err(writing).and_then(|()| {
+            std::fs::rename(&blank, path).map_err(|source| Error::Unwritable {
+                path: path.into(),
+                source,
+            })
+        });
+        if moved.is_err() {
+            // Why it failed is what matters.
+            let _ = std::fs::remove_file(&blank);
+        }
+        moved?;
         let sql = Connection::open(path).map_err(writing)?;
         Self::begin(sql, path, session).map_err(writing)
     }
@@ -201,26 +209,28 @@ fn make_room(path: &FilePath) -> Result<PathBuf> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
         Err(e) => return Err(unwritable(e)),
     }
-    let mut blank = path.as_os_str().to_owned();
-    blank.push("-new");
-    let blank = PathBuf::from(blank);
     // A WAL left by a crash would be replayed into the new file.
-    for old in companions(path).iter().chain([&blank]) {
+    for old in companions(path) {
         match std::fs::remove_file(old) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unwritable(e)),
             _ => {}
         }
     }
-    std::fs::File::create_new(&blank).map_err(unwritable)?;
-    give_to_caller(&blank).map_err(unwritable)?;
-    Ok(blank)
+    let (blank, file) = beside::make(path, |blank| File::create_new(blank)).map_err(unwritable)?;
+    match give_to_caller(&file) {
+        Ok(()) => Ok(blank),
+        Err(e) => {
+            let _ = std::fs::remove_file(&blank);
+            Err(unwritable(e))
+        }
+    }
 }
 
 /// Under sudo the recording belongs to who typed the command; SQLite gives -wal and -shm the owner
 /// of the main file.
-fn give_to_caller(path: &FilePath) -> std::io::Result<()> {
+fn give_to_caller(file: &File) -> std::io::Result<()> {
     let id = |name| std::env::var(name).ok()?.parse::<u32>().ok();
-    match std::os::unix::fs::chown(path, id("SUDO_UID"), id("SUDO_GID")) {
+    match std::os::unix::fs::fchown(file, id("SUDO_UID"), id("SUDO_GID")) {
         // Not root: the file is the caller's already.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         done => done,

@@ -156,6 +156,22 @@ fn only_a_recording_is_replaced() {
 }
 
 #[test]
+fn a_file_of_a_like_name_is_left_alone() {
+    let dir = Scratch::new("beside");
+    fs::write(dir.file("a.vmas-new"), "precious").unwrap();
+    for _ in 0..2 {
+        let writer = Writer::create(&dir.file("a.vmas"), &support::session()).unwrap();
+        writer.finish(&support::idle(1)).unwrap();
+    }
+    fs::create_dir(dir.file("folder")).unwrap();
+    let refused = Writer::create(&dir.file("folder"), &support::session());
+    assert!(refused.is_err());
+    let kept = fs::read_to_string(dir.file("a.vmas-new")).unwrap();
+    assert_eq!(kept, "precious");
+    assert_eq!(fs::read_dir(&dir.0).unwrap().count(), 3, "and no others");
+}
+
+#[test]
 fn errors_are_one_line_with_the_file_and_a_remedy() {
     let dir = Scratch::new("errors");
     let say = |r: Result<Recording, Error>| r.err().unwrap().to_string();

@@ -82,6 +82,57 @@ fn a_reader_that_leaves_is_no_error_and_a_full_device_is() {
     );
 }
 
+/// Whether it goes well or not.
+#[test]
+fn only_what_an_export_makes_is_moved_or_deleted() {
+    let scratch = Scratch::new("export-beside");
+    let good = sample::recording(&scratch);
+    let broken = scratch.0.join("broken.db");
+    let whole = fs::read(&good).unwrap();
+    fs::write(&broken, &whole[..whole.len() / 2]).unwrap();
+    let at = |name: &str| scratch.0.join(name);
+    fs::create_dir_all(at("out-new")).unwrap();
+    fs::write(at("out-new/x"), "precious").unwrap();
+    fs::write(at("out.json-new"), "precious").unwrap();
+    fs::create_dir_all(at("out")).unwrap();
+    fs::write(at("out/waits.csv"), "of yesterday").unwrap();
+    fs::write(at("out/notes"), "precious").unwrap();
+    let names = || {
+        let all = fs::read_dir(&scratch.0).unwrap();
+        let mut all: Vec<_> = all.map(|entry| entry.unwrap().file_name()).collect();
+        all.sort();
+        all
+    };
+    let before = names();
+    let export = |file: &std::path::Path, format: &str, to: &str| {
+        let mut command = vmascope(&["export"]);
+        command.arg(file).arg(format).arg(at(to));
+        command.output().unwrap()
+    };
+    for format in ["--csv", "--json"] {
+        let to = ["out", "out.json"][usize::from(format == "--json")];
+        let failed = export(&broken, format, to);
+        assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+        assert_eq!(names(), before);
+    }
+    let kept = fs::read_to_string(at("out/waits.csv")).unwrap();
+    assert_eq!(kept, "of yesterday");
+    for (format, to) in [
+        ("--csv", "out"),
+        ("--csv", "in/there"),
+        ("--json", "out.json"),
+    ] {
+        let done = export(&good, format, to);
+        assert!(done.status.success(), "{done:?}");
+    }
+    assert_eq!(names().len(), before.len() + 2);
+    assert!(at("in/there/waits.csv").is_file() && at("out.json").is_file());
+    assert!(fs::read_to_string(at("out/waits.csv")).unwrap().len() > 100);
+    for kept in ["out-new/x", "out.json-new", "out/notes"] {
+        assert_eq!(fs::read_to_string(at(kept)).unwrap(), "precious");
+    }
+}
+
 #[test]
 fn a_terminal_gets_text_only() {
     let scratch = Scratch::new("export-terminal");
