@@ -38,6 +38,11 @@ pub enum Error {
         path.display()
     )]
     Occupied { path: PathBuf },
+    #[error(
+        "{} is being written by another vmascope, or read: choose another name with -o, or end that one first",
+        path.display()
+    )]
+    Taken { path: PathBuf },
     #[error("{} is in use: repair it when whoever writes or reads it has ended", path.display())]
     InUse { path: PathBuf },
     #[error(

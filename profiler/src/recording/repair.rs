@@ -47,6 +47,18 @@ pub fn repair(path: &Path) -> Result<Repaired> {
     })
 }
 
+/// Whether somebody writes it, or reads one that is not finished. One that a crash has left is folded.
+pub fn is_open(path: &Path) -> bool {
+    let alone = || {
+        let sql = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        sql.busy_timeout(std::time::Duration::ZERO)?;
+        // A recorder has a lock on it from its first row to its last, also between two of them.
+        sql.query_row("PRAGMA journal_mode=DELETE", (), |_| Ok(()))
+    };
+    // What is broken is nobody's.
+    alone().is_err_and(|e: rusqlite::Error| e.sqlite_error_code() == Some(ErrorCode::DatabaseBusy))
+}
+
 /// Gives what SQLite thinks of the result: `ok`, or what is wrong.
 fn fold(sql: &Connection) -> rusqlite::Result<String> {
     sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;

@@ -18,6 +18,7 @@ use super::{
     events::{Event, Known},
     head,
     part::Base,
+    repair,
     schema::{self, decade_lower_ns},
     session,
 };
@@ -204,6 +205,9 @@ fn make_room(path: &FilePath) -> Result<PathBuf> {
         return Err(Error::Occupied { path: path.into() });
     }
     match head(path) {
+        Ok(Head::Recording { .. }) if repair::is_open(path) => {
+            return Err(Error::Taken { path: path.into() });
+        }
         Ok(Head::Recording { .. } | Head::Empty) => {}
         Ok(Head::Other) => return Err(Error::Occupied { path: path.into() }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

@@ -143,8 +143,12 @@ fn only_a_recording_is_replaced() {
     // A finished one, a crashed one and an empty file may be.
     let path = dir.file("a.vmas");
     full(&path, 2).finish(&support::busy(2)).unwrap();
-    let crashed = full(&path, 1);
-    std::mem::forget(crashed);
+    let live = full(&dir.file("live"), 1);
+    for suffix in ["", "-wal", "-shm"] {
+        let from = dir.file(&format!("live{suffix}"));
+        fs::copy(from, dir.file(&format!("a.vmas{suffix}"))).unwrap();
+    }
+    drop(live);
     let writer = Writer::create(&path, &support::session()).unwrap();
     writer.finish(&support::idle(1)).unwrap();
     assert_eq!(
@@ -153,6 +157,30 @@ fn only_a_recording_is_replaced() {
     );
     fs::write(dir.file("empty"), "").unwrap();
     Writer::create(&dir.file("empty"), &support::session()).unwrap();
+}
+
+/// Also between two transactions.
+#[test]
+fn one_that_is_being_written_is_not_replaced() {
+    let dir = Scratch::new("taken");
+    let path = dir.file("a.vmas");
+    let writer = Writer::create(&path, &support::session()).unwrap();
+    let refused = Writer::create(&path, &support::session());
+    assert!(matches!(refused, Err(Error::Taken { .. })), "at once");
+    drop(writer);
+    let writer = full(&path, 2);
+    let refused = Writer::create(&path, &support::session());
+    let said = refused.err().unwrap().to_string();
+    assert!(said.contains("a.vmas") && said.contains("-o"), "{said}");
+    writer.finish(&support::busy(3)).unwrap();
+    let kept = Recording::open(&path).unwrap();
+    assert!(kept.complete());
+    assert_eq!(kept.snapshot().unwrap(), support::busy(3));
+    // A finished one may be replaced though it is being read.
+    let mut waits = kept.waits();
+    waits.next().unwrap().unwrap();
+    let writer = Writer::create(&path, &support::session()).unwrap();
+    writer.finish(&support::idle(1)).unwrap();
 }
 
 #[test]
