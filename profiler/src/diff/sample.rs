@@ -173,38 +173,11 @@ pub fn made(ns: u64, series: &[(usize, &[u64])]) -> Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        model::{Host, Session, session::SCHEMA},
-        recording::Writer,
-    };
+    use crate::{model::Session, recording::Writer};
 
     /// What they counted is in what is left.
     fn lengths(ms: &[u64]) -> (Vec<u64>, u64) {
-        let session = Session {
-            schema: SCHEMA,
-            version: String::new(),
-            host: Host {
-                name: String::new(),
-                kernel: String::new(),
-                arch: String::new(),
-                page_size: 4096,
-                cpus: 1,
-            },
-            tier: String::new(),
-            target: String::new(),
-            vma_lock: String::new(),
-            mmap_lock: String::new(),
-            min_us: 0,
-            sample: 1,
-            interval_ms: 1000,
-            signals: Vec::new(),
-            armed_monotonic_ns: 0,
-            armed_boottime_ns: 0,
-            armed_realtime_ns: 0,
-            map_bytes: 0,
-            start_ms: 0.0,
-        };
-        let mut writer = Writer::in_memory(&session).unwrap();
+        let mut writer = Writer::in_memory(&Session::blank()).unwrap();
         let mut now = Snapshot::empty();
         for (at, length) in ms.iter().enumerate() {
             now.duration_ns += length * 1_000_000;

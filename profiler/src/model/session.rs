@@ -72,4 +72,33 @@ impl Session {
         self.signal(name)
             .is_some_and(|s| s.quality != Quality::Unavailable)
     }
+
+    /// For tests of what does not look at it.
+    #[cfg(test)]
+    pub fn blank() -> Self {
+        Self {
+            schema: SCHEMA,
+            version: String::new(),
+            host: Host {
+                name: String::new(),
+                kernel: String::new(),
+                arch: String::new(),
+                page_size: 4096,
+                cpus: 1,
+            },
+            tier: String::new(),
+            target: String::new(),
+            vma_lock: String::new(),
+            mmap_lock: String::new(),
+            min_us: 0,
+            sample: 1,
+            interval_ms: 1000,
+            signals: Vec::new(),
+            armed_monotonic_ns: 0,
+            armed_boottime_ns: 0,
+            armed_realtime_ns: 0,
+            map_bytes: 0,
+            start_ms: 0.0,
+        }
+    }
 }

@@ -57,7 +57,7 @@ impl Rotating {
     }
 
     fn delete_oldest(&mut self) -> Result<()> {
-        let files = Self::files(&self.names)?;
+        let files = Self::files(&self.names, Some(self.number))?;
         for path in &files[..files.len().saturating_sub(self.keep)] {
             recording::delete(path).with_context(|| format!("cannot delete {}", path.display()))?;
             self.deleted += 1;
@@ -65,10 +65,12 @@ impl Rotating {
         Ok(())
     }
 
-    /// Other files may have such names, too: they are neither counted nor deleted.
-    fn files(names: &Numbered) -> Result<Vec<PathBuf>> {
-        let paths = names.numbers()?.into_iter().map(|n| names.path(n));
-        Ok(paths.filter(|path| recording::is_one(path)).collect())
+    /// Other files may have such names, too: they are neither counted nor deleted. The one that is being
+    /// written is one, and not opened: closing it again would take SQLite's lock off it.
+    fn files(names: &Numbered, writing: Option<u32>) -> Result<Vec<PathBuf>> {
+        let mut numbers = names.numbers()?;
+        numbers.retain(|n| Some(*n) == writing || recording::is_one(&names.path(*n)));
+        Ok(numbers.into_iter().map(|n| names.path(n)).collect())
     }
 }
 
@@ -91,7 +93,7 @@ impl Recorder for Rotating {
     fn finish(mut self: Box<Self>, now: &Snapshot) -> Result<Written> {
         self.unfolded += usize::from(unless_open(self.writer.finish(now))?.is_err());
         user::give(&self.names.path(self.number))?;
-        let files = Self::files(&self.names)?;
+        let files = Self::files(&self.names, None)?;
         let unfolded = match self.unfolded {
             0 => String::new(),
             n => format!("; {n} were being read and need `vmascope repair`"),
@@ -107,5 +109,68 @@ impl Recorder for Rotating {
             )),
             files,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::fd::AsRawFd as _, path::Path};
+
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("vmascope-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    fn rotating(dir: &Path) -> Rotating {
+        let output = dir.join("a.db").display().to_string();
+        let args = ["vmascope", "record", "--max-age", "1s", "-o", &output];
+        let Some(Command::Record(args)) = Cli::parse_from(args).command else {
+            panic!("no record");
+        };
+        Rotating::new(&args, &Session::blank()).unwrap()
+    }
+
+    fn at(seconds: u64) -> Snapshot {
+        let mut now = Snapshot::empty();
+        now.duration_ns = seconds * 1_000_000_000;
+        now
+    }
+
+    /// As another process sees it.
+    fn is_locked(path: &Path) -> bool {
+        let file = fs::File::options()
+            .write(true)
+            .read(true)
+            .open(path)
+            .unwrap();
+        let mut lock = libc::flock {
+            l_type: libc::F_WRLCK as _,
+            l_whence: libc::SEEK_SET as _,
+            l_start: 0,
+            l_len: 0,
+            l_pid: 0,
+        };
+        // SAFETY: a lock of ours, for the time of the call.
+        let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+        assert_eq!(done, 0);
+        lock.l_type != libc::F_UNLCK as i16
+    }
+
+    #[test]
+    fn the_one_that_is_being_written_keeps_its_lock() {
+        let dir = scratch("rotate-lock");
+        let mut row = rotating(&dir);
+        row.interval(&at(1)).unwrap();
+        row.interval(&at(2)).unwrap();
+        assert!(is_locked(&dir.join("a-000003.db")));
+        let written = Box::new(row).finish(&at(3)).unwrap();
+        assert_eq!(written.files.len(), 3);
+        fs::remove_dir_all(dir).unwrap();
     }
 }
