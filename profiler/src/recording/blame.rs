@@ -196,7 +196,7 @@ impl Event for WaitEvent {
 }
 
 pub fn insert_stacks(tx: &Transaction<'_>, stacks: &[StackEvent]) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached("INSERT INTO stacks VALUES (?, ?)")?;
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO stacks VALUES (?, ?)")?;
     for stack in stacks {
         insert.execute(params![stack.id, stack.frames])?;
     }

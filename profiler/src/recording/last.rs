@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Result, Writer};
-use crate::model::{Batch, Session, Snapshot, Thread};
+use crate::model::{Batch, Session, Snapshot, StackEvent, Thread};
 
 /// Snapshots in a span: each has every histogram.
 const SNAPSHOTS: u32 = 8;
@@ -21,6 +21,9 @@ pub struct LastSeconds {
     /// As they came, with the time since arming when they did.
     batches: VecDeque<(u64, Batch)>,
     events: usize,
+    /// All of the session, at most as many as the kernel keeps: they come with the first wait that speaks
+    /// of them, which may be long forgotten.
+    stacks: Vec<StackEvent>,
     /// From here on, counts are told.
     base: Snapshot,
     /// Later ones, an eighth of the span from each other: with the threads that are not as in the one
@@ -57,6 +60,7 @@ impl LastSeconds {
             most,
             batches: VecDeque::new(),
             events: 0,
+            stacks: Vec::new(),
             base: Snapshot::empty(),
             later: VecDeque::new(),
             now_ns: 0,
@@ -78,6 +82,7 @@ impl LastSeconds {
             return;
         }
         trim(&mut batch);
+        self.stacks.append(&mut batch.stacks);
         self.events += batch.len();
         let at = batch
             .latest_ns()
@@ -139,6 +144,7 @@ impl LastSeconds {
     /// Up to `now`.
     pub fn write(&self, path: &Path, now: &Snapshot) -> Result<Span> {
         let mut writer = Writer::create_part(path, &self.session, &self.base)?;
+        writer.stacks(&self.stacks)?;
         for (_, batch) in &self.batches {
             writer.events(batch)?;
         }
@@ -186,4 +192,66 @@ fn trim(batch: &mut Batch) {
 
 pub fn ns(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::WindowEvent, recording::Recording};
+    use profiler_common::words::Kind;
+
+    /// A window, for something that happens then.
+    fn batch(at_ns: u64, stacks: Vec<StackEvent>) -> Batch {
+        let window = WindowEvent {
+            id: at_ns,
+            attempt_ns: at_ns,
+            io_ns: at_ns,
+            close_ns: at_ns,
+            mm: 1,
+            tid: 2,
+            tgid: 2,
+            comm: "a".into(),
+            prio: 120,
+            address: 0,
+            vm_start: 0,
+            vm_end: 4096,
+            kind: Kind::Anon,
+            retry: None,
+            folio: None,
+        };
+        Batch {
+            windows: vec![window],
+            stacks,
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn each_file_has_the_stacks_of_waits_that_are_forgotten() {
+        let dir = std::env::temp_dir().join(format!("vmascope-stacks-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let stack = |id: u32| StackEvent {
+            id,
+            frames: format!("a;b{id}"),
+        };
+        let mut last = LastSeconds::new(&Session::blank(), Duration::from_secs(60), 2);
+        last.events(batch(1, vec![stack(1), stack(2)]));
+        for at in 2..9 {
+            last.events(batch(at, Vec::new()));
+        }
+        let mut now = Snapshot::empty();
+        for (name, count) in [("a.db", 2), ("b.db", 3)] {
+            now.duration_ns += 10;
+            last.write(&dir.join(name), &now).unwrap();
+            last.begin_anew(&now);
+            let recording = Recording::open(&dir.join(name)).unwrap();
+            let sql = recording.sql();
+            let stacks: u32 = sql
+                .query_row("SELECT count(*) FROM stacks", (), |row| row.get(0))
+                .unwrap();
+            assert_eq!(stacks, count, "{name}");
+            last.events(batch(now.duration_ns + 1, vec![stack(3)]));
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

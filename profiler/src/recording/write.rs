@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     beside,
-    model::{Anatomy, Batch, Ground, Hist, LockSide, Session, Snapshot, Thread, session::SCHEMA},
+    model::{
+        Anatomy, Batch, Ground, Hist, LockSide, Session, Snapshot, StackEvent, Thread,
+        session::SCHEMA,
+    },
 };
 
 pub struct Writer {
@@ -142,6 +145,11 @@ impl Writer {
             insert_all(tx, &batch.arrivals, known)?;
             insert_all(tx, &batch.conflicts, known)
         })
+    }
+
+    /// Those that earlier batches of the session brought: each comes once, and waits of all times speak of it.
+    pub fn stacks(&mut self, known: &[StackEvent]) -> Result<()> {
+        self.transaction(|tx, _, _| blame::insert_stacks(tx, known))
     }
 
     /// One transaction. `now` counts from arming on, as all snapshots do.

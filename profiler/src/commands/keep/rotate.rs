@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::{Keep, Numbered, Recorder, Written, unless_open};
 use crate::{
     cli::Record,
-    model::{Batch, Session, Snapshot},
+    model::{Batch, Session, Snapshot, StackEvent},
     recording::{self, Writer},
     user,
 };
@@ -18,6 +18,8 @@ pub struct Rotating {
     writer: Writer,
     number: u32,
     session: Session,
+    /// All so far: each comes once, and waits of any file may speak of it.
+    stacks: Vec<StackEvent>,
     max_bytes: u64,
     max_age: Duration,
     keep: usize,
@@ -37,6 +39,7 @@ impl Rotating {
             number,
             names,
             session: session.clone(),
+            stacks: Vec::new(),
             max_bytes: args.max_size.unwrap_or(u64::MAX),
             max_age: args.max_age.unwrap_or(Duration::MAX),
             keep: args.keep,
@@ -48,7 +51,8 @@ impl Rotating {
 
     fn turn(&mut self, now: &Snapshot) -> Result<()> {
         let number = self.names.next;
-        let next = Writer::create_part(&self.names.take(), &self.session, now)?;
+        let mut next = Writer::create_part(&self.names.take(), &self.session, now)?;
+        next.stacks(&self.stacks)?;
         let done = std::mem::replace(&mut self.writer, next).finish(now);
         self.unfolded += usize::from(unless_open(done)?.is_err());
         user::give(&self.names.path(self.number))?;
@@ -76,7 +80,9 @@ impl Rotating {
 
 impl Keep for Rotating {
     fn events(&mut self, batch: Batch) -> Result<()> {
-        Ok(self.writer.events(&batch)?)
+        self.writer.events(&batch)?;
+        self.stacks.extend(batch.stacks);
+        Ok(())
     }
 
     fn interval(&mut self, now: &Snapshot) -> Result<()> {
@@ -171,6 +177,27 @@ mod tests {
         assert!(is_locked(&dir.join("a-000003.db")));
         let written = Box::new(row).finish(&at(3)).unwrap();
         assert_eq!(written.files.len(), 3);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn each_has_the_stacks_of_those_before() {
+        let dir = scratch("rotate-stacks");
+        let mut row = rotating(&dir);
+        let frames = "a;b".to_owned();
+        row.events(Batch {
+            stacks: vec![StackEvent { id: 1, frames }],
+            ..Batch::default()
+        })
+        .unwrap();
+        row.interval(&at(1)).unwrap();
+        Box::new(row).finish(&at(2)).unwrap();
+        let recording = recording::Recording::open(&dir.join("a-000002.db")).unwrap();
+        let frames: String = recording
+            .sql()
+            .query_row("SELECT frames FROM stacks", (), |row| row.get(0))
+            .unwrap();
+        assert_eq!(frames, "a;b");
         fs::remove_dir_all(dir).unwrap();
     }
 }
