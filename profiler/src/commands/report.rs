@@ -40,19 +40,19 @@ pub fn run(args: &Report) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A recording that is kept in memory.
+/// A recording that has no name, and goes with the process.
 fn live(args: &Report) -> Result<Recording> {
     let mut live = session::start(&asked::probing(&args.probing)?)?;
     live.arm()?;
     let duration = args.duration.context("no --duration")?;
-    let mut kept = ToMemory(Writer::in_memory(&live.session)?);
+    let mut kept = Unnamed(Writer::temporary(&live.session)?);
     let ended = measure(live, None, Some(duration), args.probing.interval, &mut kept)?;
     Ok(kept.0.into_recording(&ended.counted?)?)
 }
 
-struct ToMemory(Writer);
+struct Unnamed(Writer);
 
-impl Keep for ToMemory {
+impl Keep for Unnamed {
     fn events(&mut self, batch: Batch) -> Result<()> {
         Ok(self.0.events(&batch)?)
     }

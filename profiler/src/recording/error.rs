@@ -59,6 +59,10 @@ pub enum Error {
         source: rusqlite::Error,
     },
     #[error(
+        "cannot keep what is measured: {source}: make room, or set TMPDIR to a folder with some"
+    )]
+    Temporary { source: rusqlite::Error },
+    #[error(
         "{} is complete, but another program has it open: keep its -wal and -shm with it",
         path.display()
     )]

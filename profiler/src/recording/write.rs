@@ -89,21 +89,30 @@ impl Writer {
         size(&self.path) + size(&wal)
     }
 
-    /// For a report of what is happening now: gone with the process.
+    /// Gone with the process.
     pub fn in_memory(session: &Session) -> Result<Writer> {
         let path = PathBuf::from(":memory:");
-        let begin = || {
-            let sql = lay_out(Connection::open_in_memory()?, session)?;
-            Self::begin(sql, &path, session)
-        };
-        begin().map_err(|source| Error::Writing {
-            path: path.clone(),
-            source,
-        })
+        let laid_out = Connection::open_in_memory().and_then(|sql| lay_out(sql, session));
+        laid_out
+            .and_then(|sql| Self::begin(sql, &path, session))
+            .map_err(|source| Error::Writing { path, source })
+    }
+
+    /// For a report of what is happening now: gone with the process, and on disk as far as it is large, in a
+    /// file without a name. Where none can be made (no TMPDIR, /var/tmp or /tmp), in memory.
+    pub fn temporary(session: &Session) -> Result<Writer> {
+        match temporary(session) {
+            Ok(sql) => {
+                let path = PathBuf::from(TEMPORARY);
+                Self::begin(sql, &path, session).map_err(|source| failed(&path, source))
+            }
+            Err(_) => Self::in_memory(session),
+        }
     }
 
     fn begin(sql: Connection, path: &FilePath, session: &Session) -> rusqlite::Result<Writer> {
         sql.busy_timeout(std::time::Duration::from_secs(2))?;
+        // What is not kept on disk takes no WAL and stays as it is.
         sql.query_row("PRAGMA journal_mode=WAL", (), |_| Ok(()))?;
         sql.pragma_update(None, "synchronous", "NORMAL")?;
         // A checkpoint waits for the disk twice, while events pile up: fewer of them, each of 16 MiB.
@@ -124,10 +133,7 @@ impl Writer {
         self.interval(now)?;
         let set = session::set(&self.sql, "complete", Value::Integer(1));
         set.and_then(|()| Recording::from_sql(self.sql, self.path.clone()))
-            .map_err(|source| Error::Writing {
-                path: self.path,
-                source,
-            })
+            .map_err(|source| failed(&self.path, source))
     }
 
     /// One transaction; hand batches over at most a second old.
@@ -195,11 +201,35 @@ impl Writer {
             write(&tx, interval, last)?;
             tx.commit()
         };
-        run(&mut self.sql).map_err(|source| Error::Writing {
-            path: self.path.clone(),
-            source,
-        })
+        run(&mut self.sql).map_err(|source| failed(&self.path, source))
     }
+}
+
+/// In the place of a path.
+const TEMPORARY: &str = ":temporary:";
+
+fn failed(path: &FilePath, source: rusqlite::Error) -> Error {
+    match path == FilePath::new(TEMPORARY) {
+        true => Error::Temporary { source },
+        false => Error::Writing {
+            path: path.into(),
+            source,
+        },
+    }
+}
+
+fn temporary(session: &Session) -> rusqlite::Result<Connection> {
+    let sql = Connection::open("")?;
+    // Of what is in memory: 16 MiB.
+    sql.pragma_update(None, "cache_size", -16_384)?;
+    sql.query_row("PRAGMA journal_mode=MEMORY", (), |_| Ok(()))?;
+    let mut sql = lay_out(sql, session)?;
+    // SQLite makes the file only when it is needed; whether it can be is to be known now.
+    let tx = sql.transaction()?;
+    session::set(&tx, "complete", Value::Integer(0))?;
+    tx.cache_flush()?;
+    tx.commit()?;
+    Ok(sql)
 }
 
 /// A file beside it that will become the recording.

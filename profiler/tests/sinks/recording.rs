@@ -184,6 +184,32 @@ fn one_that_is_being_written_is_not_replaced() {
 }
 
 #[test]
+fn a_report_without_a_file_keeps_its_events_on_disk() {
+    let mut writer = Writer::temporary(&support::session()).unwrap();
+    let mut batch = support::batch();
+    let one = support::waits().remove(0);
+    batch.waits.clear();
+    for id in 1..=100_000 {
+        let mut wait = one.clone();
+        wait.id = id;
+        batch.waits.push(wait);
+    }
+    writer.events(&batch).unwrap();
+    let files = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| {
+        let fd = fd.unwrap().path();
+        let name = fs::read_link(&fd).ok()?.display().to_string();
+        let bytes = fs::metadata(&fd).ok()?.len();
+        (name.contains("etilqs_") && name.ends_with("(deleted)")).then_some(bytes)
+    });
+    let bytes = files.max().unwrap();
+    assert!(bytes > 1 << 20, "{bytes}");
+    let recording = writer.into_recording(&support::busy(1)).unwrap();
+    assert_eq!(recording.waits().count(), 100_000);
+    assert_eq!(recording.snapshot().unwrap(), support::busy(1));
+    assert!(recording.complete());
+}
+
+#[test]
 fn a_file_of_a_like_name_is_left_alone() {
     let dir = Scratch::new("beside");
     fs::write(dir.file("a.vmas-new"), "precious").unwrap();
