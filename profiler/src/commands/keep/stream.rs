@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use profiler_common::words::{
     FallbackReason, HeldWait, Kind, Mode, Op, Path as FaultPath, RetryReason,
 };
@@ -16,6 +16,7 @@ use profiler_common::words::{
 use super::{Keep, Recorder, Written};
 use crate::{
     model::{Batch, Doing, FaultEvent, Session, Snapshot, WaitEvent},
+    recording,
     report::{self, Analysis},
     sinks::tables::Clock,
     user,
@@ -70,6 +71,23 @@ pub struct Stream {
     name: String,
 }
 
+/// The file, and whether it was made for it: what was there before, a terminal or a device even, stays
+/// whose it is.
+fn opened(to: &Path) -> Result<(File, bool)> {
+    let name = to.display();
+    let made = match File::create_new(to) {
+        Ok(file) => return Ok((file, true)),
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        // Opening a pipe to look into it would wait for a writer.
+        Err(_) if to.is_file() && recording::is_one(to) => {
+            bail!("{name} is a recording, so it is left alone: give --csv another name")
+        }
+        Err(_) => File::create(to),
+    };
+    let file = made.with_context(|| format!("cannot write {name}"))?;
+    Ok((file, false))
+}
+
 impl Stream {
     /// `-` is standard output.
     pub fn new(to: &Path, session: &Session) -> Result<Self> {
@@ -77,8 +95,10 @@ impl Stream {
         let out: Box<dyn Write> = if name == "-" {
             Box::new(io::stdout())
         } else {
-            let file = File::create(to).with_context(|| format!("cannot write {name}"))?;
-            user::give(to)?;
+            let (file, made) = opened(to)?;
+            if made {
+                user::give(to)?;
+            }
             Box::new(file)
         };
         let mut stream = Self {
@@ -225,5 +245,36 @@ impl Recorder for Stream {
             files: Vec::new(),
             note: Some(report::short(&counts)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::recording::Writer;
+
+    #[test]
+    fn only_a_file_that_it_made_is_given_away() {
+        let dir = std::env::temp_dir().join(format!("vmascope-lines-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let made = |to: &Path| opened(to).unwrap().1;
+        assert!(!made(Path::new("/dev/null")));
+        let lines = dir.join("lines.csv");
+        assert!(made(&lines));
+        fs::write(&lines, "of yesterday").unwrap();
+        assert!(!made(&lines));
+        assert_eq!(fs::read(&lines).unwrap(), b"");
+
+        let kept = dir.join("a.db");
+        let writer = Writer::create(&kept, &Session::blank()).unwrap();
+        writer.finish(&Snapshot::empty()).unwrap();
+        let whole = fs::read(&kept).unwrap();
+        let said = opened(&kept).unwrap_err().to_string();
+        assert!(said.contains("a.db is a recording"), "{said}");
+        assert_eq!(fs::read(&kept).unwrap(), whole);
+        assert!(opened(&dir).is_err() && opened(&dir.join("no/lines")).is_err());
+        fs::remove_dir_all(dir).unwrap();
     }
 }
