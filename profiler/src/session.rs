@@ -214,6 +214,8 @@ impl Live {
         if let Some(loaded) = &mut self.loaded {
             loaded.follow_cpus();
         }
+        // Where nothing happens any more, nothing else says how late it is.
+        self.conflicts.passed(host::clock(libc::CLOCK_MONOTONIC));
         let mut all = self.maps.snapshot(self.ring.received())?;
         all.losses[Loss::BlameForgotten as usize] +=
             self.blamer.forgotten() + self.conflicts.forgotten();

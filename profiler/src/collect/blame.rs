@@ -29,6 +29,8 @@ pub struct Blamer {
     page_size: u64,
     holds: HashMap<Lock, Holds>,
     remembered: usize,
+    /// No hold of a lock that is not among them is remembered that ended up to here.
+    forgotten_to_ns: u64,
     waits: HashMap<u32, VecDeque<Past>>,
     last_id: u64,
     forgotten: u64,
@@ -59,6 +61,7 @@ impl Blamer {
             page_size,
             holds: HashMap::new(),
             remembered: 0,
+            forgotten_to_ns: 0,
             waits: HashMap::new(),
             last_id: 0,
             forgotten: 0,
@@ -94,6 +97,7 @@ impl Blamer {
             && let Some(holds) = self.holds.remove(&lock)
         {
             self.remembered -= holds.ended.len();
+            self.forgotten_to_ns = self.forgotten_to_ns.max(last(&holds));
         }
     }
 
@@ -222,6 +226,7 @@ impl Blamer {
         // What is not explained yet ends here.
         let mut at = wait.end_ns;
         let mut began_early = None;
+        let mut forgotten_to_ns = self.forgotten_to_ns;
         if let Some(holds) = self.holds.get(&(vma, wait.mm)) {
             let mut next = holds.ended.len();
             while next > 0 && at > wait.start_ns {
@@ -254,9 +259,10 @@ impl Blamer {
                     began_early = Some(hold.holder.clone());
                 }
             }
-            if at > wait.start_ns && holds.forgotten_to_ns > wait.start_ns {
-                self.forgotten += 1;
-            }
+            forgotten_to_ns = forgotten_to_ns.max(holds.forgotten_to_ns);
+        }
+        if at > wait.start_ns && forgotten_to_ns > wait.start_ns {
+            self.forgotten += 1;
         }
         let by = match (&wait.holder, began_early) {
             (Some(h), _) if h.tid != 0 && h.tid != wait.tid => SegmentBy::Holder(h.clone()),
@@ -499,6 +505,24 @@ mod tests {
         adds_up(&w);
         assert_eq!(w.blame.segments[0].by, SegmentBy::Unknown);
         assert_eq!((w.blame.depth, w.blame.blamed_ns), (1, 0));
+    }
+
+    #[test]
+    fn a_lock_that_is_forgotten_is_told() {
+        let mut blamer = Blamer::new(4096);
+        blamer.held(hold(1, Mode::Write, 500, 1_000));
+        for other in 0..HOLDS as u64 {
+            let mut h = hold(2, Mode::Write, 1_000 + other, 1_001 + other);
+            h.mm = MM + 1 + other % 100;
+            blamer.held(h);
+        }
+        let mut w = wait(9, Mode::Write, 600, 1_050);
+        blamer.waited(&mut w);
+        adds_up(&w);
+        assert_eq!(w.blame.segments[0].by, SegmentBy::Unknown);
+        assert_eq!(blamer.forgotten(), 1);
+        blamer.waited(&mut wait(9, Mode::Write, 1_050, 1_100));
+        assert_eq!(blamer.forgotten(), 1);
     }
 
     #[test]
