@@ -132,8 +132,16 @@ fn q2(r: &Report) -> String {
             time(w.open_ns.max.unwrap_or(0))
         ),
         _ => {
-            return "No fault gave up its VMA lock to wait: nothing to gain, nothing to lose."
-                .into();
+            return match policies.get("held_today") {
+                Some(Some(p)) if p.conflicts > 0 => format!(
+                    "No fault gave up its VMA lock to wait for I/O. Of those that waited with it, {} held up writers: these lost {}, and those behind them {} (measured).",
+                    p.count,
+                    time(p.lost_ns),
+                    time(p.amplified_ns)
+                ),
+                _ => "No fault gave up its VMA lock to wait for I/O: nothing to gain, nothing to lose."
+                    .into(),
+            };
         }
     };
     let met = r.conflicts.as_ref().map_or(0, |c| c.count);

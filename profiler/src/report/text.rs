@@ -292,7 +292,8 @@ fn linked(depth: usize, link: &blame::Link) -> String {
 
 fn what_if(r: &Report) -> Option<String> {
     let policies = r.what_if.as_ref()?;
-    if r.windows.as_ref().is_none_or(|w| w.count == 0) {
+    let mut told = policies.0.iter().filter_map(|(_, policy)| policy.as_ref());
+    if !told.any(|p| p.count > 0 || p.conflicts > 0) {
         return None;
     }
     let mut table = Table::new([

@@ -12,7 +12,10 @@ use inferno::flamegraph::{self, Options};
 use rusqlite::Row;
 
 use super::{Error, Result};
-use crate::recording::{Recording, counted, limited};
+use crate::{
+    recording::{Recording, counted, limited},
+    report::units::clean,
+};
 
 /// Whose stacks: of those who waited, or of those they waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +65,10 @@ pub fn flamegraph(recording: &Recording, path: &Path, by: By) -> Result<()> {
     .into();
     options.subtitle = Some(format!(
         "{}, Linux {}, {}; waits from {} us on",
-        session.target, session.host.kernel, session.host.arch, session.min_us
+        clean(&session.target),
+        session.host.kernel,
+        session.host.arch,
+        session.min_us
     ));
     options.count_name = "ns".into();
     // It refuses to draw nothing.
@@ -144,5 +150,5 @@ fn holder(row: &Row<'_>) -> rusqlite::Result<Vec<String>> {
 
 /// A name may hold what separates frames.
 fn frame(name: &str) -> String {
-    name.replace(';', ":").replace(['\n', '\r'], " ")
+    clean(&name.replace(';', ":").replace(['\n', '\r'], " "))
 }

@@ -4,6 +4,7 @@
 use profiler_common::words::Mode;
 use ratatui::text::{Line, Span};
 
+use super::tables::waits_are_known;
 use crate::{
     report::units::short,
     sinks::top::{
@@ -39,10 +40,12 @@ pub fn draw(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
 }
 
 fn is_known(app: &App, map: usize) -> bool {
-    app.session.has(match map {
-        0 => "fault_latency",
-        _ => "mmap_lock_wait",
-    })
+    match map {
+        0 => app.session.has("fault_latency"),
+        _ => Mode::ALL
+            .get(map - 1)
+            .is_some_and(|mode| waits_are_known(app, *mode)),
+    }
 }
 
 fn one(app: &App, map: usize, step: usize, width: usize) -> Vec<Line<'static>> {

@@ -4,7 +4,7 @@
 use profiler_common::{hist::lower, words::Mode};
 use ratatui::text::{Line, Span};
 
-use super::{heat, part};
+use super::{heat, part, tables::waits_are_known};
 use crate::{
     model::Hist,
     report::units::{short, time},
@@ -25,11 +25,9 @@ pub fn draw(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
             lines.push(row(app, &format!("fault {}", path.name()), hist, width));
         }
     }
-    if app.session.has("mmap_lock_wait") {
-        for mode in Mode::ALL {
-            let hist = &now.locks[*mode as usize].wait;
-            lines.push(row(app, &format!("wait {}", mode.name()), hist, width));
-        }
+    for mode in Mode::ALL.iter().filter(|m| waits_are_known(app, **m)) {
+        let hist = &now.locks[*mode as usize].wait;
+        lines.push(row(app, &format!("wait {}", mode.name()), hist, width));
     }
     if lines.is_empty() {
         lines.push(Line::styled(

@@ -79,9 +79,17 @@ pub fn faults(app: &App, width: usize) -> Vec<Line<'static>> {
     table(app.look, &head, NAME, &columns, &rows, width)
 }
 
+/// Those of VMA writers are seen by hooks of their own.
+pub fn waits_are_known(app: &App, mode: Mode) -> bool {
+    app.session.has(match mode {
+        Mode::VmaWrite => "vma_write_wait",
+        Mode::Read | Mode::Write => "mmap_lock_wait",
+    })
+}
+
 pub fn locks(app: &App, width: usize) -> Vec<Line<'static>> {
-    let known = app.session.has("mmap_lock_wait");
     let row = |mode: &Mode| {
+        let known = waits_are_known(app, *mode);
         let l = &app.rates.locks[*mode as usize];
         let style = if l.waits_per_s > 0.0 {
             app.look.wait()
@@ -96,7 +104,7 @@ pub fn locks(app: &App, width: usize) -> Vec<Line<'static>> {
             figure(known, rate(l.waits_per_s)),
             figure(known, threads(l.waiting)),
             figure(
-                app.session.mmap_lock == "all" && app.session.has("mmap_lock_acquired"),
+                known && app.session.mmap_lock == "all" && app.session.has("mmap_lock_acquired"),
                 rate(l.acquired_per_s),
             ),
         ];
