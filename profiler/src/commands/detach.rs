@@ -34,15 +34,16 @@ impl Caller {
     }
 }
 
-/// What a recorder without a terminal says goes there.
-pub fn log_of(output: &Path) -> PathBuf {
-    let mut log = output.as_os_str().to_owned();
+/// What a recorder without a terminal says goes there: beside what it writes.
+pub fn log_of(args: &Record) -> PathBuf {
+    let stream = args.csv.as_ref().filter(|to| *to != Path::new("-"));
+    let mut log = stream.unwrap_or(&args.output).as_os_str().to_owned();
     log.push(".log");
     log.into()
 }
 
 pub fn detach(args: &Record) -> Result<Detached> {
-    let log = log_of(&args.output);
+    let log = log_of(args);
     let mut said = OpenOptions::new()
         .append(true)
         .read(true)

@@ -65,7 +65,7 @@ fn one(pid: u32) -> Option<Running> {
     Some(Running {
         pid,
         output: folder.join(args.csv.as_ref().unwrap_or(&args.output)),
-        log: folder.join(log_of(&args.output)),
+        log: folder.join(log_of(&args)),
         since: host::since_start(pid)?,
         args,
         pidfd,

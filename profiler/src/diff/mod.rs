@@ -190,6 +190,12 @@ fn decades(a: &[Recording], b: &[Recording]) -> recording::Result<Result<Decades
             "a recording was made with --mmap-lock contended, which sees no uncontended acquisition",
         ));
     }
+    let told = |r: &Recording| r.session().has("mmap_lock_acquired");
+    if !a.iter().chain(b).all(told) {
+        return Ok(Err(
+            "a recording is of a kernel whose acquisitions cannot be seen",
+        ));
+    }
     let sum = |side: &[Recording], mode: Mode| -> recording::Result<Vec<u64>> {
         let mut sums = Vec::new();
         for recording in side {

@@ -8,6 +8,7 @@ use profiler_common::{
 use crate::{
     model::{Hist, Snapshot},
     recording::{self, Recording},
+    report::Knows,
 };
 
 /// Histograms compared: fault latency by path, then lock waits by mode.
@@ -82,7 +83,10 @@ impl Total {
 impl Run {
     pub fn of(recording: &Recording) -> recording::Result<Self> {
         let session = recording.session();
-        let mut known = [session.has("fault_path"); SERIES];
+        let (knows, mut known) = (Knows::of(session), [false; SERIES]);
+        for path in Path::ALL {
+            known[of_path(*path)] = knows.path(*path);
+        }
         for mode in Mode::ALL {
             known[of_mode(*mode)] = session.has(match mode {
                 Mode::VmaWrite => "vma_write_wait",
