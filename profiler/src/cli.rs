@@ -107,19 +107,6 @@ pub struct Probing {
     pub empty_programs: bool,
 }
 
-/// What makes no difference to what was recorded before, as ids of arguments.
-const PROBING: [&str; 9] = [
-    "whose",
-    "interval",
-    "min_us",
-    "sample",
-    "hooks",
-    "mmap_lock",
-    "stacks",
-    "no_vma_lock",
-    "btf",
-];
-
 /// What to show of all that was measured.
 #[derive(Args, Debug)]
 pub struct Rows {
@@ -159,7 +146,7 @@ pub struct Top {
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "file")]
     pub max_overhead: Option<f64>,
     /// A recording to play
-    #[arg(conflicts_with_all = PROBING)]
+    #[arg(conflicts_with = "whose")]
     pub file: Option<PathBuf>,
 }
 
@@ -228,7 +215,7 @@ pub struct Report {
     #[arg(long, default_value = "text")]
     pub format: ReportFormat,
     /// A recording
-    #[arg(conflicts_with_all = PROBING)]
+    #[arg(conflicts_with = "whose")]
     pub file: Option<PathBuf>,
 }
 

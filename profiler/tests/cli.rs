@@ -156,14 +156,6 @@ fn usage_errors_name_the_thing_and_the_remedy() {
         ),
         (&["report", "--uid", "0", "a.db"], "'[FILE]' cannot be used"),
         (
-            &["report", "a.db", "--min-us", "10"],
-            "'[FILE]' cannot be used",
-        ),
-        (
-            &["top", "--stacks", "a.db"],
-            "'--stacks' cannot be used with '[FILE]'",
-        ),
-        (
             &["export", "a.db", "--csv", "-"],
             "use --csv DIR, or --json -",
         ),
