@@ -6,8 +6,8 @@
 //! pipe's first byte lets it go.
 
 use std::{
-    fs::File,
-    io::{self, Read as _, Write as _},
+    ffi::OsStr,
+    io::{self, PipeWriter, Read as _, Write as _, pipe},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::process::{CommandExt as _, ExitStatusExt as _},
@@ -34,7 +34,7 @@ pub enum ChildError {
 #[derive(Debug)]
 pub struct Held {
     pub pid: u32,
-    go: File,
+    go: PipeWriter,
     /// Still means this child when its number means another.
     pidfd: OwnedFd,
     end: oneshot::Receiver<Result<ExitStatus, ChildError>>,
@@ -49,15 +49,19 @@ pub struct Running {
 }
 
 /// As the user with that login, or as whoever we are.
-pub fn spawn_held(command: &[String], login: Option<&Login>) -> Result<Held, ChildError> {
-    let name = command.first().cloned().unwrap_or_default();
+pub fn spawn_held(
+    command: &[impl AsRef<OsStr>],
+    login: Option<&Login>,
+) -> Result<Held, ChildError> {
+    let program: &OsStr = command.first().map(AsRef::as_ref).unwrap_or_default();
+    let name = program.to_string_lossy().into_owned();
     let failed = |source| ChildError::Start {
         command: name.clone(),
         source,
     };
     let (mut tell, told) = pipe().map_err(failed)?;
     let (hold, go) = pipe().map_err(failed)?;
-    let mut cmd = Command::new(&name);
+    let mut cmd = Command::new(program);
     cmd.args(command.iter().skip(1));
     cmd.envs(login.into_iter().flat_map(Login::environment));
     let ids = login.map(|login| (login.user, login.groups.clone()));
@@ -202,25 +206,12 @@ fn exec_error(command: &str, source: io::Error) -> ChildError {
     }
 }
 
-/// (read end, write end), both closed on exec.
-pub fn pipe() -> io::Result<(File, File)> {
-    let mut fds = [0; 2];
-    // SAFETY: room for two descriptors.
-    if unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: fresh descriptors that nobody else owns.
-    let [read, write] = fds.map(|fd| File::from(unsafe { OwnedFd::from_raw_fd(fd) }));
-    Ok((read, write))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn run(command: &[&str]) -> Result<u8, ChildError> {
-        let command: Vec<String> = command.iter().map(ToString::to_string).collect();
-        let mut child = spawn_held(&command, None)?.release();
+        let mut child = spawn_held(command, None)?.release();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();

@@ -1,6 +1,6 @@
 //! The command line: clap structs only, no decisions. `commands::asked` makes sense of them.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::RangedU64ValueParser};
 
@@ -169,9 +169,9 @@ pub struct Record {
     /// Begin a new recording when one is this old
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_age: Option<Duration>,
-    /// Of such recordings, keep the latest N
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
-    pub keep: usize,
+    /// Of such recordings, keep the latest N [default: 10]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
+    pub keep: Option<usize>,
     /// Keep the last TIME in memory, and write them on SIGUSR1 or when a trigger fires
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["max_size", "max_age"])]
     pub ring: Option<Duration>,
@@ -193,7 +193,7 @@ pub struct Record {
     pub user: Option<String>,
     /// The command to run; it and its descendants are measured
     #[arg(last = true, conflicts_with = "whose", value_name = "CMD")]
-    pub command: Vec<String>,
+    pub command: Vec<OsString>,
 }
 
 #[derive(Args, Debug)]

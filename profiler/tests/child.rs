@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::{fs, path::PathBuf};
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use vmascope::{
     child::{self, ChildError, Held},
@@ -10,8 +10,7 @@ use vmascope::{
 };
 
 fn hold(command: &[&str], login: Option<&Login>) -> Result<Held, ChildError> {
-    let command: Vec<String> = command.iter().map(ToString::to_string).collect();
-    child::spawn_held(&command, login)
+    child::spawn_held(command, login)
 }
 
 /// Lets it go, as `record` does: within a current-thread runtime.
@@ -120,4 +119,13 @@ fn it_runs_as_the_user_or_says_why_not() {
     login.account = None;
     let home = std::env::var("HOME").unwrap_or_default();
     assert_eq!(prints(&login, "echo $HOME"), format!("{home}\n"));
+}
+
+#[test]
+fn a_name_is_bytes() {
+    let name = OsStr::from_bytes(b"caf\xe9");
+    let script = OsStr::new("test \"$0\" = \"$(printf 'caf\\351')\"");
+    let held =
+        child::spawn_held(&[OsStr::new("sh"), OsStr::new("-c"), script, name], None).unwrap();
+    assert_eq!(finish(held, None).unwrap(), 0);
 }

@@ -133,6 +133,10 @@ fn usage_errors_name_the_thing_and_the_remedy() {
         ),
         (&["record", "--sample", "3"], "must be a power of two"),
         (
+            &["record", "--keep", "3", "--ring", "10s"],
+            "--keep is about the recordings that --max-size and --max-age make: add one",
+        ),
+        (
             &["record", "-d", "10x"],
             "unknown unit `x`: use us, ms, s, m or h",
         ),

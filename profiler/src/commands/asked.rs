@@ -1,6 +1,9 @@
 //! From arguments to a request the session understands; mistakes end here with a remedy.
 
-use std::fs;
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+};
 
 use anyhow::Result;
 use profiler_common::config::CHOSEN_MAX;
@@ -116,13 +119,18 @@ fn check_process(pid: u32) -> Result<()> {
 }
 
 /// A child that was started for the purpose, and its descendants.
-pub fn child(mut asked: Asked, pid: u32, command: &[String]) -> Asked {
+pub fn child(mut asked: Asked, pid: u32, command: &[OsString]) -> Asked {
     asked.request.targets = Targets::Processes {
         tgids: vec![pid],
         follow: true,
     };
-    asked.target = format!("cmd: {}", command.join(" "));
+    asked.target = shown(command);
     asked
+}
+
+/// A command as a target.
+pub fn shown(command: &[OsString]) -> String {
+    format!("cmd: {}", command.join(OsStr::new(" ")).display())
 }
 
 pub fn doctor(args: &Doctor) -> Asked {

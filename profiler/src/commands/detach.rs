@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, PipeWriter, Read as _, Seek as _, SeekFrom, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::{fs::OpenOptionsExt as _, process::ExitStatusExt as _},
@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use crate::{child, cli::Record, user};
 
 /// Who waits to hear that counting has begun.
-pub struct Caller(File);
+pub struct Caller(PipeWriter);
 
 pub enum Detached {
     /// This is the recorder.
@@ -54,7 +54,7 @@ pub fn detach(args: &Record) -> Result<Detached> {
         .with_context(|| format!("cannot write {}", log.display()))?;
     let before = said.seek(SeekFrom::End(0))?;
     user::give(&log)?;
-    let (mut told, tell) = child::pipe().context("cannot make a pipe")?;
+    let (mut told, tell) = io::pipe().context("cannot make a pipe")?;
     // SAFETY: no other thread runs yet, so the child may do as it likes.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()).context("cannot fork"),

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::print;
 use crate::{
-    beside, child,
+    beside,
     cli::{Export, To},
     error::Usage,
     recording::Recording,
@@ -94,7 +94,7 @@ fn refusal(to: &To, terminal: bool) -> Option<&'static str> {
 /// To standard output as it comes. Sinks open a path, and standard output opened by its path would be
 /// truncated, or not be opened where it is a socket: they get a pipe's.
 fn piped(write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let (mut from, to) = child::pipe().context("cannot make a pipe")?;
+    let (mut from, to) = io::pipe().context("cannot make a pipe")?;
     let copy = move || {
         let mut out = io::stdout().lock();
         io::copy(&mut from, &mut out)?;

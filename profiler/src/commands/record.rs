@@ -34,6 +34,11 @@ pub fn run(args: &Record) -> Result<ExitCode> {
         let why = "standard output is the command's: use --csv FILE, or -p PID";
         return Err(Usage(why.into()).into());
     }
+    if args.keep.is_some() && args.max_size.is_none() && args.max_age.is_none() {
+        let why = "--keep is about the recordings that --max-size and --max-age make: \
+                   add one of these, or leave it out";
+        return Err(Usage(why.into()).into());
+    }
     let caller = if args.detach {
         if args.csv.as_deref() == Some(Path::new("-")) {
             let why = "--detach leaves standard output behind: use --csv FILE";

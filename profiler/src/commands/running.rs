@@ -13,7 +13,7 @@ use std::{
 
 use clap::Parser as _;
 
-use super::{detach::log_of, keep};
+use super::{asked, detach::log_of, keep};
 use crate::{
     cli::{Cli, Command, Record},
     kernel::host,
@@ -107,7 +107,7 @@ impl Running {
         let paths = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
         let numbers = |n: &[u32]| n.iter().map(ToString::to_string).collect::<Vec<_>>();
         let target = if !self.args.command.is_empty() && !self.args.all {
-            format!("cmd: {}", self.args.command.join(" "))
+            asked::shown(&self.args.command)
         } else if !p.pid.is_empty() {
             names("pid", &numbers(&p.pid))
         } else if !p.cgroup.is_empty() {

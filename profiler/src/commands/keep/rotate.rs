@@ -13,6 +13,9 @@ use crate::{
     user,
 };
 
+/// Recordings, where nobody says how many.
+const KEEP: usize = 10;
+
 pub struct Rotating {
     names: Numbered,
     writer: Writer,
@@ -42,7 +45,7 @@ impl Rotating {
             stacks: Vec::new(),
             max_bytes: args.max_size.unwrap_or(u64::MAX),
             max_age: args.max_age.unwrap_or(Duration::MAX),
-            keep: args.keep,
+            keep: args.keep.unwrap_or(KEEP),
             began_ns: 0,
             deleted: 0,
             unfolded: 0,
