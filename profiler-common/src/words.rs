@@ -1,5 +1,5 @@
-//! The vocabulary of DESIGN section 2. Each word is a number in the kernel and a name everywhere
-//! else: columns, metrics, screens and JSON keys all come from `name()`.
+//! The vocabulary (docs/formats.md, Words). Each word is a number in the kernel and a name everywhere else:
+//! columns, metrics, screens and JSON keys all come from `name()`.
 
 macro_rules! words {
     ($(#[$meta:meta])* $ty:ident { $($(#[$vmeta:meta])* $variant:ident = $name:literal),+ $(,)? }) => {
@@ -209,7 +209,8 @@ words! {
         TidReused = "tid_reused",
         /// A window whose end was not seen.
         StaleWindow = "stale_window",
-        /// A wait was longer than what is remembered of who held its lock.
+        /// A wait was longer than what is remembered of who held its lock, or a window than what is of the
+        /// writers that came.
         BlameForgotten = "blame_forgotten",
         /// A kernel stack that is not kept: another one has its place.
         StackCollision = "stack_collision",

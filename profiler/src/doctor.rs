@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Quality, Session};
+use crate::model::{Figure, Quality, Session};
 
 const NAME: usize = 20;
 const QUALITY: usize = 13;
@@ -45,7 +45,8 @@ pub fn text(s: &Session) -> String {
             let _ = writeln!(out, "{:1$}{line}", "", NAME + QUALITY);
         }
     }
-    if kallsyms_hidden() {
+    let stacks = s.signal(Figure::KernelStacks);
+    if stacks.is_some_and(|s| s.quality == Quality::Approximate) {
         out.push_str(
             "\nsymbols are hidden (kernel.kptr_restrict): CAP_SYSLOG is needed to name functions\n",
         );
@@ -74,22 +75,6 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
-}
-
-/// Every address in /proc/kallsyms reads 0 to those who may not see them.
-fn kallsyms_hidden() -> bool {
-    use std::io::{BufRead as _, BufReader};
-    std::fs::File::open("/proc/kallsyms").is_ok_and(|f| {
-        BufReader::new(f)
-            .lines()
-            .take(16)
-            .map_while(Result::ok)
-            .all(|line| {
-                line.split(' ')
-                    .next()
-                    .is_some_and(|a| a.bytes().all(|b| b == b'0'))
-            })
-    })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub use metric::names;
 pub use text::{csv, text};
 
 use crate::{
-    model::Session,
+    model::{Figure, Session},
     recording::{self, Recording},
 };
 use bootstrap::Estimate;
@@ -190,7 +190,7 @@ fn decades(a: &[Recording], b: &[Recording]) -> recording::Result<Result<Decades
             "a recording was made with --mmap-lock contended, which sees no uncontended acquisition",
         ));
     }
-    let told = |r: &Recording| r.session().has("mmap_lock_acquired");
+    let told = |r: &Recording| r.session().has(Figure::MmapLockAcquired);
     if !a.iter().chain(b).all(told) {
         return Ok(Err(
             "a recording is of a kernel whose acquisitions cannot be seen",

@@ -6,9 +6,8 @@ use profiler_common::{
 };
 
 use crate::{
-    model::{Hist, Snapshot},
+    model::{Figure, Hist, Knows, Snapshot},
     recording::{self, Recording},
-    report::Knows,
 };
 
 /// Histograms compared: fault latency by path, then lock waits by mode.
@@ -88,10 +87,7 @@ impl Run {
             known[of_path(*path)] = knows.path(*path);
         }
         for mode in Mode::ALL {
-            known[of_mode(*mode)] = session.has(match mode {
-                Mode::VmaWrite => "vma_write_wait",
-                Mode::Read | Mode::Write => "mmap_lock_wait",
-            });
+            known[of_mode(*mode)] = session.has(Figure::waits(*mode));
         }
         let mut before = Snapshot::empty();
         let mut blocks = Vec::new();
@@ -104,7 +100,7 @@ impl Run {
         Ok(Self {
             blocks,
             known,
-            latency: session.has("fault_latency"),
+            latency: session.has(Figure::FaultLatency),
         })
     }
 }

@@ -2,13 +2,13 @@
 //! needs.
 
 use super::{
+    group::Group,
     hooks::{Chosen, HookChoice},
     signals::{join, signal},
-    table::Group,
 };
 use crate::{
     kernel::Facts,
-    model::{Quality, Signal},
+    model::{Figure, Quality, Signal},
 };
 
 use Quality::{Approximate, Exact, Unavailable};
@@ -38,31 +38,31 @@ pub fn signals(facts: &Facts, chosen: &Chosen) -> Vec<Signal> {
     let io_why = chosen.reason(Group::IoWait);
     let delay = "task_struct.sched_info.run_delay";
     vec![
-        of_many("retry_reason", RETRIES, chosen, ""),
+        of_many(Figure::RetryReason, RETRIES, chosen, ""),
         folio_state(chosen),
         io_wait(chosen),
         match io {
             // kernel/sched/fair.c, DELAY_DEQUEUE (from 6.12).
             Some(_) if facts.has_field(delay) && facts.has_field("sched_entity.sched_delayed") => {
                 signal(
-                    "run_delay",
+                    Figure::RunDelay,
                     Approximate,
                     delay,
                     "a thread whose dequeue is delayed may count as queued while it sleeps: io_wait and run_delay are exact together",
                 )
             }
-            Some(_) if facts.has_field(delay) => signal("run_delay", Exact, delay, ""),
+            Some(_) if facts.has_field(delay) => signal(Figure::RunDelay, Exact, delay, ""),
             Some(_) => signal(
-                "run_delay",
+                Figure::RunDelay,
                 Unavailable,
                 "",
                 "this kernel keeps no sched_info (CONFIG_SCHEDSTATS, CONFIG_TASK_DELAY_ACCT)",
             ),
-            None => signal("run_delay", Unavailable, "", io_why),
+            None => signal(Figure::RunDelay, Unavailable, "", io_why),
         },
         userfault(chosen),
         of_many(
-            "held_wait",
+            Figure::HeldWait,
             HELD,
             chosen,
             "waits for mutexes of a file system or of hugetlb are in the rest",
@@ -73,10 +73,10 @@ pub fn signals(facts: &Facts, chosen: &Chosen) -> Vec<Signal> {
 
 /// Exact with all hooks at function entry, and no doubt of its own; else the reason says what is
 /// not hooked.
-fn of_many(name: &str, groups: &[Group], chosen: &Chosen, doubt: &str) -> Signal {
+fn of_many(figure: Figure, groups: &[Group], chosen: &Chosen, doubt: &str) -> Signal {
     let rungs: Vec<_> = groups.iter().filter_map(|g| chosen.rung(*g)).collect();
     if rungs.is_empty() {
-        return signal(name, Unavailable, "", chosen.reason(groups[0]));
+        return signal(figure, Unavailable, "", chosen.reason(groups[0]));
     }
     let hooks: Vec<&str> = rungs.iter().map(|r| r.name).collect();
     let mut why = vec![doubt.to_owned()];
@@ -94,7 +94,7 @@ fn of_many(name: &str, groups: &[Group], chosen: &Chosen, doubt: &str) -> Signal
         Approximate
     };
     let why: Vec<&str> = why.iter().map(String::as_str).collect();
-    signal(name, quality, &hooks.join(", "), &join(&why))
+    signal(figure, quality, &hooks.join(", "), &join(&why))
 }
 
 fn io_wait(chosen: &Chosen) -> Signal {
@@ -104,12 +104,12 @@ fn io_wait(chosen: &Chosen) -> Signal {
             let hooks = format!("{}, {}", wait.name, read.name);
             if wait.kind == HookChoice::Kprobe {
                 let short = "until the thread runs again: one that is preempted, or sleeps more than once, waits longer than told";
-                return signal("io_wait", Approximate, &hooks, &join(&[short, why]));
+                return signal(Figure::IoWait, Approximate, &hooks, &join(&[short, why]));
             }
-            signal("io_wait", Exact, &hooks, why)
+            signal(Figure::IoWait, Exact, &hooks, why)
         }
         (Some(wait), None) => signal(
-            "io_wait",
+            Figure::IoWait,
             Approximate,
             wait.name,
             &join(&[
@@ -117,14 +117,14 @@ fn io_wait(chosen: &Chosen) -> Signal {
                 chosen.reason(Group::FolioRead),
             ]),
         ),
-        (None, _) => signal("io_wait", Unavailable, "", why),
+        (None, _) => signal(Figure::IoWait, Unavailable, "", why),
     }
 }
 
 fn folio_state(chosen: &Chosen) -> Signal {
     match chosen.rung(Group::FolioState) {
         Some(cache) => signal(
-            "folio_state",
+            Figure::FolioState,
             Approximate,
             cache.name,
             "sampled at the look-up",
@@ -132,7 +132,7 @@ fn folio_state(chosen: &Chosen) -> Signal {
         // Entries alone do not tell: __folio_lock_killable is inlined in filemap_fault, and
         // folio_wait_bit_common, static inline, may not be probed.
         None => signal(
-            "folio_state",
+            Figure::FolioState,
             Unavailable,
             "",
             chosen.reason(Group::FolioState),
@@ -144,26 +144,26 @@ fn userfault(chosen: &Chosen) -> Signal {
     let why = chosen.reason(Group::Userfault);
     match chosen.rung(Group::Userfault) {
         Some(rung) if rung.kind <= HookChoice::Fentry => {
-            signal("userfault_wait", Exact, rung.name, why)
+            signal(Figure::UserfaultWait, Exact, rung.name, why)
         }
         Some(rung) => signal(
-            "userfault_wait",
+            Figure::UserfaultWait,
             Approximate,
             rung.name,
             &join(&["until the fault asks for mmap_lock again", why]),
         ),
-        None => signal("userfault_wait", Unavailable, "", why),
+        None => signal(Figure::UserfaultWait, Unavailable, "", why),
     }
 }
 
 fn vma_size(chosen: &Chosen) -> Signal {
     match chosen.rung(Group::Fault) {
         Some(rung) if rung.kind < HookChoice::Tracepoint => signal(
-            "vma_size",
+            Figure::VmaSize,
             Approximate,
             rung.name,
             "one common fault in 16 is looked at; retries and waits are all there",
         ),
-        _ => signal("vma_size", Unavailable, "", "the VMA is not seen"),
+        _ => signal(Figure::VmaSize, Unavailable, "", "the VMA is not seen"),
     }
 }

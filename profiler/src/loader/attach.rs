@@ -6,29 +6,41 @@ use aya::{
     programs::{
         BtfTracePoint, FEntry, FExit, KProbe, PerfEvent, ProgramError,
         kprobe::KProbeError,
-        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+        perf_event::{PerfEventConfig, PerfEventLink, PerfEventScope, SamplePolicy, SoftwareEvent},
     },
 };
 
 use super::hooks::{Attach, Failed, Ladder, Rung};
 use crate::kernel::host;
 
+/// Of software events, by CPU: they stay attached as long as this lives.
+pub type CpuLinks = Vec<(u32, PerfEventLink)>;
+
 /// Attaches every rung; gives back the groups whose rung would not. Functions come first: where
 /// none can be hooked, the tracepoints' programs need not be verified to find that out.
-pub fn all(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder) -> Vec<Failed> {
-    let failed = some(ebpf, btf, ladder, true);
-    if failed.is_empty() {
-        return some(ebpf, btf, ladder, false);
+pub fn all(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder) -> Result<CpuLinks, Vec<Failed>> {
+    let mut links = CpuLinks::new();
+    for of_functions in [true, false] {
+        let failed = some(ebpf, btf, ladder, of_functions, &mut links);
+        if !failed.is_empty() {
+            return Err(failed);
+        }
     }
-    failed
+    Ok(links)
 }
 
-fn some(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder, of_functions: bool) -> Vec<Failed> {
+fn some(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    ladder: &Ladder,
+    of_functions: bool,
+    links: &mut CpuLinks,
+) -> Vec<Failed> {
     let mut failed = Vec::new();
     let rungs = ladder.rungs();
     for (group, rung) in rungs.filter(|(_, rung)| rung.of_functions() == of_functions) {
         for (program, attach) in rung.programs {
-            if let Err(e) = one(ebpf, btf, program, *attach) {
+            if let Err(e) = one(ebpf, btf, program, *attach, links) {
                 failed.push(Failed {
                     group,
                     why: brief(&e),
@@ -40,7 +52,13 @@ fn some(ebpf: &mut Ebpf, btf: &Btf, ladder: &Ladder, of_functions: bool) -> Vec<
     failed
 }
 
-fn one(ebpf: &mut Ebpf, btf: &Btf, name: &str, attach: Attach) -> Result<(), ProgramError> {
+fn one(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    name: &str,
+    attach: Attach,
+    links: &mut CpuLinks,
+) -> Result<(), ProgramError> {
     let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
     match attach {
         Attach::TpBtf(tracepoint) => {
@@ -75,38 +93,47 @@ fn one(ebpf: &mut Ebpf, btf: &Btf, name: &str, attach: Attach) -> Result<(), Pro
         Attach::MinorFaults | Attach::MajorFaults => {
             let p: &mut PerfEvent = program.try_into()?;
             p.load()?;
-            software_event(p, attach, &host::online_cpus())
+            software_event(p, attach, &host::online_cpus(), links)
         }
     }
 }
 
-/// The software events of these rungs, on more CPUs.
+/// The software events of these rungs, on more CPUs, or on those that came back.
 pub fn on_cpus(
     ebpf: &mut Ebpf,
     rungs: impl Iterator<Item = &'static Rung>,
     cpus: &[u32],
+    links: &mut CpuLinks,
 ) -> Result<(), ProgramError> {
+    // What a CPU had is off, and stays so.
+    links.retain(|(cpu, _)| !cpus.contains(cpu));
     for (name, attach) in rungs.flat_map(|rung| rung.programs) {
         if attach.is_per_cpu() {
             let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
-            software_event(program.try_into()?, *attach, cpus)?;
+            software_event(program.try_into()?, *attach, cpus, links)?;
         }
     }
     Ok(())
 }
 
-fn software_event(p: &mut PerfEvent, attach: Attach, cpus: &[u32]) -> Result<(), ProgramError> {
+fn software_event(
+    p: &mut PerfEvent,
+    attach: Attach,
+    cpus: &[u32],
+    links: &mut CpuLinks,
+) -> Result<(), ProgramError> {
     let event = match attach {
         Attach::MajorFaults => SoftwareEvent::PageFaultsMaj,
         _ => SoftwareEvent::PageFaultsMin,
     };
     for &cpu in cpus {
-        p.attach(
+        let id = p.attach(
             PerfEventConfig::Software(event),
             PerfEventScope::AllProcessesOneCpu { cpu },
             SamplePolicy::Period(1),
             false,
         )?;
+        links.push((cpu, p.take_link(id)?));
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use profiler_common::config::{MISSING, fault_hook, targeted};
 
 use super::{
     LoadError, Request, Targets,
+    group::Group,
     hooks::{HookChoice, Ladder},
-    table::Group,
 };
 use crate::kernel::{Facts, host, syscalls};
 

@@ -2,10 +2,7 @@
 
 use crate::kernel::{Facts, VmaLock};
 
-use super::{
-    LoadError, Request,
-    table::{GROUPS, Group},
-};
+use super::{LoadError, Request, group::Group, table::GROUPS};
 
 /// `--hooks`: where the ladder is entered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

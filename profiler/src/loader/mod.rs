@@ -9,6 +9,7 @@ mod attach;
 mod check;
 mod cpus;
 mod globals;
+mod group;
 pub mod hooks;
 pub mod signals;
 mod table;
@@ -16,8 +17,8 @@ mod table;
 use aya::Ebpf;
 use thiserror::Error;
 
+pub use group::Group;
 pub use hooks::HookChoice;
-pub use table::Group;
 
 use cpus::Cpus;
 
@@ -75,6 +76,7 @@ pub struct Loaded {
     pub mmap_lock_all: bool,
     /// Where software events are attached; `None`: none are needed.
     cpus: Option<Cpus>,
+    links: attach::CpuLinks,
 }
 
 impl Loaded {
@@ -84,7 +86,8 @@ impl Loaded {
         let Some(before) = &self.cpus else { return };
         let now = Cpus::online();
         for cpu in now.came_since(before) {
-            let _ = attach::on_cpus(&mut self.ebpf, self.chosen.rungs(), &[cpu]);
+            let (rungs, links) = (self.chosen.rungs(), &mut self.links);
+            let _ = attach::on_cpus(&mut self.ebpf, rungs, &[cpu], links);
         }
         self.cpus = Some(now);
     }
@@ -121,20 +124,22 @@ pub fn load(facts: &Facts, request: &Request) -> Result<Loaded, LoadError> {
         }
         let mut ebpf = loader.load(OBJECT).map_err(permission)?;
         check::run(&mut ebpf)?;
-        let failed = attach::all(&mut ebpf, &btf, &ladder);
-        if failed.is_empty() {
-            globals::fill_maps(&mut ebpf, request)?;
-            let mmap_lock_all = ladder.rung(Group::MmapLockEvents).is_some();
-            let chosen = ladder.chosen();
-            let cpus = chosen.any_per_cpu().then(Cpus::online);
-            return Ok(Loaded {
-                ebpf,
-                chosen,
-                mmap_lock_all,
-                cpus,
-            });
+        match attach::all(&mut ebpf, &btf, &ladder) {
+            Ok(links) => {
+                globals::fill_maps(&mut ebpf, request)?;
+                let mmap_lock_all = ladder.rung(Group::MmapLockEvents).is_some();
+                let chosen = ladder.chosen();
+                let cpus = chosen.any_per_cpu().then(Cpus::online);
+                return Ok(Loaded {
+                    ebpf,
+                    chosen,
+                    mmap_lock_all,
+                    cpus,
+                    links,
+                });
+            }
+            Err(failed) => failed.into_iter().for_each(|f| ladder.descend(f)),
         }
-        failed.into_iter().for_each(|f| ladder.descend(f));
         ladder.check()?;
     }
 }

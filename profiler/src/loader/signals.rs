@@ -3,12 +3,12 @@
 
 use super::{
     Loaded,
+    group::Group,
     hooks::{Attach, Chosen, HookChoice},
-    table::Group,
 };
 use crate::{
     kernel::{Facts, VmaLock, host},
-    model::{Quality, Signal},
+    model::{Figure, Quality, Signal},
 };
 
 pub fn signals(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
@@ -30,7 +30,7 @@ fn stacks() -> Signal {
             "with --stacks only; addresses without names: kernel.kptr_restrict hides the symbols",
         )
     };
-    signal("kernel_stacks", quality, "bpf_get_stackid", why)
+    signal(Figure::KernelStacks, quality, "bpf_get_stackid", why)
 }
 
 /// `full` where functions can be hooked, `tracepoint` where they cannot.
@@ -42,9 +42,9 @@ pub fn tier(loaded: &Loaded) -> &'static str {
     }
 }
 
-pub(super) fn signal(name: &str, quality: Quality, hook: &str, reason: &str) -> Signal {
+pub(super) fn signal(figure: Figure, quality: Quality, hook: &str, reason: &str) -> Signal {
     Signal {
-        name: name.into(),
+        name: figure.name().into(),
         quality,
         hook: hook.into(),
         reason: reason.into(),
@@ -70,15 +70,15 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     let start = has(Attach::TpBtf("page_fault_user"));
     let mut out = match rung.kind {
         HookChoice::Auto | HookChoice::Fentry => vec![
-            signal("fault_count", Exact, rung.name, why),
-            signal("fault_path", Exact, rung.name, why),
-            signal("fault_latency", Exact, rung.name, why),
-            signal("fault_kind", Exact, rung.name, why),
+            signal(Figure::FaultCount, Exact, rung.name, why),
+            signal(Figure::FaultPath, Exact, rung.name, why),
+            signal(Figure::FaultLatency, Exact, rung.name, why),
+            signal(Figure::FaultKind, Exact, rung.name, why),
         ],
         HookChoice::Kprobe => vec![
-            signal("fault_count", Exact, rung.name, why),
+            signal(Figure::FaultCount, Exact, rung.name, why),
             signal(
-                "fault_path",
+                Figure::FaultPath,
                 Exact,
                 rung.name,
                 &join(&[
@@ -87,16 +87,16 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
                 ]),
             ),
             signal(
-                "fault_latency",
+                Figure::FaultLatency,
                 Exact,
                 rung.name,
                 &join(&["not of errors and GUP faults", why]),
             ),
-            signal("fault_kind", Exact, rung.name, why),
+            signal(Figure::FaultKind, Exact, rung.name, why),
         ],
         HookChoice::Tracepoint => vec![
             signal(
-                "fault_count",
+                Figure::FaultCount,
                 Approximate,
                 rung.name,
                 &join(&[
@@ -106,17 +106,17 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
             ),
             path_by_tracepoint(facts, loaded, rung.name, why),
             if start {
-                signal("fault_latency", Exact, rung.name, why)
+                signal(Figure::FaultLatency, Exact, rung.name, why)
             } else {
                 signal(
-                    "fault_latency",
+                    Figure::FaultLatency,
                     Unavailable,
                     "",
                     &join(&["no hook where a fault begins", why]),
                 )
             },
             signal(
-                "fault_kind",
+                Figure::FaultKind,
                 Unavailable,
                 "",
                 &join(&["the VMA is not seen", why]),
@@ -125,13 +125,13 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     };
     out.push(match loaded.chosen.rung(Group::VmaLock) {
         Some(hook) => signal(
-            "fallback_reason",
+            Figure::FallbackReason,
             Approximate,
             hook.name,
             "sampled just after the failure: the writer may have come or gone",
         ),
         None => signal(
-            "fallback_reason",
+            Figure::FallbackReason,
             Unavailable,
             "",
             loaded.chosen.reason(Group::VmaLock),
@@ -144,7 +144,7 @@ fn faults(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
 fn path_by_tracepoint(facts: &Facts, loaded: &Loaded, hook: &str, why: &str) -> Signal {
     if facts.vma_lock == VmaLock::None {
         return signal(
-            "fault_path",
+            Figure::FaultPath,
             Quality::Exact,
             hook,
             &join(&["this kernel has one path", why]),
@@ -152,14 +152,14 @@ fn path_by_tracepoint(facts: &Facts, loaded: &Loaded, hook: &str, why: &str) -> 
     }
     if !loaded.mmap_lock_all {
         return signal(
-            "fault_path",
+            Figure::FaultPath,
             Quality::Unavailable,
             "",
             &join(&["needs --mmap-lock all", why]),
         );
     }
     signal(
-        "fault_path",
+        Figure::FaultPath,
         Quality::Approximate,
         &format!("{hook} + tp_btf mmap_lock"),
         &join(&[
@@ -196,9 +196,9 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
     };
     let wait_why = join(&[wait.2, chosen.reason(Group::MmapLockWait)]);
     vec![
-        signal("mmap_lock_acquired", every.0, every.1, every.2),
+        signal(Figure::MmapLockAcquired, every.0, every.1, every.2),
         signal(
-            "mmap_lock_wait",
+            Figure::MmapLockWait,
             wait.0,
             wait.1,
             if wait.0 == Unavailable {
@@ -207,9 +207,9 @@ fn locks(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
                 &wait_why
             },
         ),
-        signal("mmap_lock_hold", every.0, every.1, every.2),
+        signal(Figure::MmapLockHold, every.0, every.1, every.2),
         signal(
-            "mmap_lock_op",
+            Figure::MmapLockOp,
             Approximate,
             "helper task_pt_regs",
             "from the system call the thread is in: work deferred to its end (NUMA balancing, io_uring) is named after it, to that of an interrupt `other`",
@@ -314,12 +314,13 @@ fn blame(facts: &Facts, loaded: &Loaded) -> Vec<Signal> {
             },
         ),
     };
-    let of =
-        |name, (quality, hook, reason): (Quality, &str, &str)| signal(name, quality, hook, reason);
+    let of = |figure, (quality, hook, reason): (Quality, &str, &str)| {
+        signal(figure, quality, hook, reason)
+    };
     vec![
-        of("mmap_lock_holder", holder),
-        of("vma_write_wait", writers),
-        of("windows", windows),
-        of("what_if", what_if),
+        of(Figure::MmapLockHolder, holder),
+        of(Figure::VmaWriteWait, writers),
+        of(Figure::Windows, windows),
+        of(Figure::WhatIf, what_if),
     ]
 }

@@ -217,6 +217,13 @@ pub struct WindowEvent {
     pub folio: Option<FolioState>,
 }
 
+impl WindowEvent {
+    /// Its fault: thread and start.
+    pub fn fault(&self) -> (u32, u64) {
+        (self.tid, self.attempt_ns)
+    }
+}
+
 /// A request for a lock of an address space where a window was open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArrivalEvent {

@@ -4,7 +4,9 @@
 pub mod anatomy;
 pub mod event;
 pub mod exited;
+pub mod figure;
 pub mod hist;
+pub mod knows;
 pub mod session;
 pub mod snapshot;
 pub mod standing;
@@ -14,7 +16,9 @@ pub use event::{
     ArrivalEvent, Batch, Blame, ConflictEvent, Doing, FaultEvent, HoldEvent, HolderInfo, Segment,
     SegmentBy, StackEvent, WaitEvent, WindowEvent,
 };
+pub use figure::Figure;
 pub use hist::Hist;
+pub use knows::Knows;
 pub use session::{Host, Quality, Session, Signal};
 pub use snapshot::{FaultStats, LockSide, OpStats, Process, Snapshot, Thread};
 pub use standing::{Ground, Standing, role};

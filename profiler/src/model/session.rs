@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Figure;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     pub name: String,
@@ -23,7 +25,7 @@ pub enum Quality {
 /// One thing that is measured, by which hook, how well, and why no better.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
-    /// `fault_path`, `fault_latency`, `fallback_reason`, `mmap_lock_wait`, `mmap_lock_hold`, ...
+    /// A figure's, or one that a later version knows.
     pub name: String,
     pub quality: Quality,
     /// `fentry/fexit handle_mm_fault`, `tp_btf mmap_lock_*`, ...; empty when unavailable.
@@ -63,13 +65,13 @@ pub struct Session {
 pub const SCHEMA: u32 = 2;
 
 impl Session {
-    pub fn signal(&self, name: &str) -> Option<&Signal> {
-        self.signals.iter().find(|s| s.name == name)
+    pub fn signal(&self, figure: Figure) -> Option<&Signal> {
+        self.signals.iter().find(|s| s.name == figure.name())
     }
 
     /// A signal that gives figures, exact or not.
-    pub fn has(&self, name: &str) -> bool {
-        self.signal(name)
+    pub fn has(&self, figure: Figure) -> bool {
+        self.signal(figure)
             .is_some_and(|s| s.quality != Quality::Unavailable)
     }
 

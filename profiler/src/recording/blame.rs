@@ -5,11 +5,11 @@ use profiler_common::words::{FolioState, Kind, Mode, Op, RetryReason};
 use rusqlite::{CachedStatement, Connection, Row, Transaction, params};
 
 use super::{
-    events::{Columns, Event, Known, count, i, u, word, word_or_none},
+    events::{Columns, Event, count, i, u, word, word_or_none},
     session::odd,
 };
 use crate::model::{
-    ArrivalEvent, Blame, ConflictEvent, Doing, HolderInfo, Segment, SegmentBy, StackEvent,
+    ArrivalEvent, Blame, ConflictEvent, Doing, HolderInfo, Knows, Segment, SegmentBy, StackEvent,
     WaitEvent, WindowEvent,
 };
 
@@ -84,7 +84,7 @@ impl Event for WaitEvent {
         )
     }
 
-    fn insert(&self, statement: &mut CachedStatement<'_>, _: Known) -> rusqlite::Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>, _: &Knows) -> rusqlite::Result<()> {
         let (lock, mode) = lock_of(self.mode);
         let holder = self.holder.as_ref();
         let blame = &self.blame;
@@ -284,7 +284,7 @@ impl Event for WindowEvent {
         )
     }
 
-    fn insert(&self, statement: &mut CachedStatement<'_>, _: Known) -> rusqlite::Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>, _: &Knows) -> rusqlite::Result<()> {
         statement.execute(params![
             i(self.id),
             i(self.attempt_ns),
@@ -343,7 +343,7 @@ impl Event for ArrivalEvent {
         sql.prepare_cached("INSERT INTO arrivals VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
     }
 
-    fn insert(&self, statement: &mut CachedStatement<'_>, _: Known) -> rusqlite::Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>, _: &Knows) -> rusqlite::Result<()> {
         statement.execute(params![
             i(self.at_ns),
             i(self.section_ns),
@@ -388,7 +388,7 @@ impl Event for ConflictEvent {
         sql.prepare_cached("INSERT INTO conflicts VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)")
     }
 
-    fn insert(&self, statement: &mut CachedStatement<'_>, _: Known) -> rusqlite::Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>, _: &Knows) -> rusqlite::Result<()> {
         statement.execute(params![
             i(self.window),
             i(self.at_ns),

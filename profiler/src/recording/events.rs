@@ -8,33 +8,7 @@ use rusqlite::{
 };
 
 use super::session::{counted, odd};
-use crate::model::{FaultEvent, Session};
-
-/// What the session can tell of a fault. A word that is only a placeholder becomes NULL, which
-/// reads back as the first of its list, the placeholder.
-#[derive(Clone, Copy)]
-pub struct Known {
-    pub path: bool,
-    /// Also all else that only `handle_mm_fault` is given: the VMA, the flags, what it returns.
-    pub kind: bool,
-    pub io: bool,
-    pub run_delay: bool,
-    pub userfault: bool,
-    pub held: bool,
-}
-
-impl Known {
-    pub fn of(session: &Session) -> Self {
-        Self {
-            path: session.has("fault_path"),
-            kind: session.has("fault_kind"),
-            io: session.has("io_wait"),
-            run_delay: session.has("run_delay"),
-            userfault: session.has("userfault_wait"),
-            held: session.has("held_wait"),
-        }
-    }
-}
+use crate::model::{FaultEvent, Knows};
 
 /// A row type of its own table.
 pub trait Event: Sized {
@@ -42,7 +16,9 @@ pub trait Event: Sized {
     const DURATION: &'static str;
 
     fn statement(sql: &Connection) -> rusqlite::Result<CachedStatement<'_>>;
-    fn insert(&self, statement: &mut CachedStatement<'_>, known: Known) -> rusqlite::Result<()>;
+    /// A word that is only a placeholder becomes NULL, which reads back as the first of its list, the
+    /// placeholder.
+    fn insert(&self, statement: &mut CachedStatement<'_>, knows: &Knows) -> rusqlite::Result<()>;
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self>;
 }
 
@@ -178,7 +154,7 @@ impl Event for FaultEvent {
         )
     }
 
-    fn insert(&self, statement: &mut CachedStatement<'_>, known: Known) -> rusqlite::Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>, knows: &Knows) -> rusqlite::Result<()> {
         statement.execute(params![
             i(self.start_ns),
             i(self.end_ns),
@@ -189,28 +165,28 @@ impl Event for FaultEvent {
             self.prio,
             self.policy,
             i(self.address),
-            known.kind.then(|| i(self.vm_start)),
-            known.kind.then(|| i(self.vm_end)),
-            known.kind.then(|| i(self.vm_flags)),
-            known.path.then(|| self.path.name()),
-            known.kind.then(|| self.kind.name()),
+            knows.kind.then(|| i(self.vm_start)),
+            knows.kind.then(|| i(self.vm_end)),
+            knows.kind.then(|| i(self.vm_flags)),
+            knows.path.then(|| self.path.name()),
+            knows.kind.then(|| self.kind.name()),
             self.fallback.map(FallbackReason::name),
-            known.kind.then_some(self.attempts),
+            knows.kind.then_some(self.attempts),
             self.major,
             self.retry.map(RetryReason::name),
             self.held.map(HeldWait::name),
             self.folio.map(FolioState::name),
             i(self.mmap_wait_ns),
-            known.io.then(|| i(self.io_wait_ns)),
-            known.run_delay.then(|| i(self.run_delay_ns)),
-            known.userfault.then(|| i(self.userfault_wait_ns)),
-            known.held.then(|| i(self.held_wait_ns)),
+            knows.io_wait.then(|| i(self.io_wait_ns)),
+            knows.run_delay.then(|| i(self.run_delay_ns)),
+            knows.userfault_wait.then(|| i(self.userfault_wait_ns)),
+            knows.held_wait.then(|| i(self.held_wait_ns)),
             self.ioprio,
-            known.kind.then_some(self.dev),
-            known.kind.then(|| i(self.ino)),
-            known.kind.then_some(&self.name),
-            known.kind.then_some(self.fault_flags),
-            known.kind.then_some(self.ret),
+            knows.kind.then_some(self.dev),
+            knows.kind.then(|| i(self.ino)),
+            knows.kind.then_some(&self.name),
+            knows.kind.then_some(self.fault_flags),
+            knows.kind.then_some(self.ret),
         ])?;
         Ok(())
     }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, Transaction, params, types::Value};
 
 use super::{
     APPLICATION_ID, Error, Head, Recording, Result, anatomy, blame, companions,
-    events::{Event, Known},
+    events::Event,
     head,
     part::Base,
     repair,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     beside,
     model::{
-        Anatomy, Batch, Ground, Hist, LockSide, Session, Snapshot, StackEvent, Thread,
+        Anatomy, Batch, Ground, Hist, Knows, LockSide, Session, Snapshot, StackEvent, Thread,
         session::SCHEMA,
     },
 };
@@ -33,7 +33,7 @@ use crate::{
 pub struct Writer {
     sql: Connection,
     path: PathBuf,
-    known: Known,
+    knows: Knows,
     interval: i64,
     /// The latest snapshot written: rows hold what was added to it.
     last: Snapshot,
@@ -121,7 +121,7 @@ impl Writer {
         Ok(Writer {
             sql,
             path: path.into(),
-            known: Known::of(session),
+            knows: Knows::of(session),
             interval: 0,
             last: Snapshot::empty(),
             base: None,
@@ -141,15 +141,15 @@ impl Writer {
         if batch.is_empty() {
             return Ok(());
         }
-        let known = self.known;
+        let knows = self.knows;
         self.transaction(|tx, _, _| {
-            insert_all(tx, &batch.faults, known)?;
-            insert_all(tx, &batch.waits, known)?;
+            insert_all(tx, &batch.faults, &knows)?;
+            insert_all(tx, &batch.waits, &knows)?;
             blame::insert_segments(tx, &batch.waits)?;
             blame::insert_stacks(tx, &batch.stacks)?;
-            insert_all(tx, &batch.windows, known)?;
-            insert_all(tx, &batch.arrivals, known)?;
-            insert_all(tx, &batch.conflicts, known)
+            insert_all(tx, &batch.windows, &knows)?;
+            insert_all(tx, &batch.arrivals, &knows)?;
+            insert_all(tx, &batch.conflicts, &knows)
         })
     }
 
@@ -298,11 +298,11 @@ fn lay_out(mut sql: Connection, session: &Session) -> rusqlite::Result<Connectio
     Ok(sql)
 }
 
-fn insert_all<E: Event>(tx: &Transaction<'_>, events: &[E], known: Known) -> rusqlite::Result<()> {
+fn insert_all<E: Event>(tx: &Transaction<'_>, events: &[E], knows: &Knows) -> rusqlite::Result<()> {
     let mut statement = E::statement(tx)?;
     events
         .iter()
-        .try_for_each(|e| e.insert(&mut statement, known))
+        .try_for_each(|e| e.insert(&mut statement, knows))
 }
 
 /// Modular, so that reading adds up to the same value whatever a counter did.

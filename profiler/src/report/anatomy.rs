@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::{
     Distribution, Named, Report,
-    build::{Knows, distribution, named},
+    build::{distribution, named},
     table::{Cell, Table},
     text::{duration, quantiles, title},
     units::{bytes, time},
 };
-use crate::model::{self, Anatomy, Hist};
+use crate::model::{self, Anatomy, Figure, Hist, Knows};
 
 /// Sums over the faults that left the common path; the parts and the rest add up to the total.
 #[derive(Clone, Debug, Serialize)]
@@ -183,7 +183,7 @@ pub fn slow_faults(r: &Report) -> Option<String> {
 
 /// I/O under faults, by the priority of who waited.
 pub fn io_wait(r: &Report) -> Option<String> {
-    let name = title(r, "I/O WAIT", &["io_wait"]);
+    let name = title(r, "I/O WAIT", &[Figure::IoWait]);
     let mut table = Table::new([&name, "count", "sum", "p50", "p99", "max", "run delay"]);
     for io in r.faults.reasons.io_wait.as_ref()? {
         let class = format!("{}, io {}", io.prio_class, io.ioprio_class);
@@ -199,7 +199,7 @@ pub fn io_wait(r: &Report) -> Option<String> {
 /// Sixteen-fold steps: the recording has every power of two.
 pub fn vma_size(r: &Report) -> Option<String> {
     const STEP: usize = 4;
-    let name = title(r, "VMA SIZE", &["vma_size"]);
+    let name = title(r, "VMA SIZE", &[Figure::VmaSize]);
     let mut table = Table::new([&name, "faults", "retries", "waited"]);
     for sizes in r.vma_size.as_ref()?.chunks(STEP) {
         let sum = |f: fn(&VmaSize) -> u64| sizes.iter().map(f).sum::<u64>();

@@ -8,12 +8,12 @@ use serde::Serialize;
 
 use super::{
     Distribution, Named, OpReport,
-    build::{Knows, distribution, named},
+    build::{distribution, named},
     stacks::{self, Stacks},
     what_if::{self, Evidence, Policy},
 };
 use crate::{
-    model::{Doing, Hist, Snapshot, WaitEvent},
+    model::{Doing, Hist, Knows, Snapshot, WaitEvent},
     recording::{self, ChainRow, Recording},
 };
 

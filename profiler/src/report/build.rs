@@ -13,7 +13,7 @@ use super::{
     verdict,
 };
 use crate::{
-    model::{self, Doing, FaultEvent, Hist, Quality, Session, Snapshot, Thread, WaitEvent},
+    model::{self, Doing, FaultEvent, Hist, Knows, Session, Snapshot, Thread, WaitEvent},
     recording::{self, Recording},
 };
 
@@ -134,82 +134,6 @@ fn narrowed(report: Report, recording: &Recording, all: Snapshot) -> recording::
         worst_faults: lists.worst_faults,
         ..report
     })
-}
-
-/// Which figures this session can give.
-#[derive(Clone, Copy)]
-pub(crate) struct Knows {
-    pub count: bool,
-    pub path: bool,
-    /// GUP faults, errors and interrupted faults: only hooks in the fault handler see them.
-    pub all_ends: bool,
-    pub kind: bool,
-    pub latency: bool,
-    pub fallback: bool,
-    pub vma_lock: bool,
-    pub acquired: bool,
-    pub wait: bool,
-    /// Who held `mmap_lock` while others waited for it: without it nobody is to blame, and there are
-    /// neither chains nor inversions to be told of.
-    pub holder: bool,
-    pub hold: bool,
-    pub op: bool,
-    pub retry_reason: bool,
-    pub folio_state: bool,
-    pub io_wait: bool,
-    pub run_delay: bool,
-    pub userfault_wait: bool,
-    pub held_wait: bool,
-    pub vma_size: bool,
-    pub vma_write: bool,
-    /// Each VMA that is locked is seen, not only the waits.
-    pub vma_write_exact: bool,
-    pub windows: bool,
-    pub what_if: bool,
-}
-
-impl Knows {
-    pub fn of(session: &Session) -> Self {
-        let vma_lock = session.vma_lock != "none";
-        Self {
-            count: session.has("fault_count"),
-            path: session.has("fault_path"),
-            all_ends: session.has("fault_count") && session.tier != "tracepoint",
-            kind: session.has("fault_kind"),
-            latency: session.has("fault_latency"),
-            fallback: vma_lock && session.has("fallback_reason"),
-            vma_lock,
-            acquired: session.mmap_lock == "all" && session.has("mmap_lock_acquired"),
-            wait: session.has("mmap_lock_wait"),
-            // Recordings of schema 1 have the holder at a wait's beginning only.
-            holder: session.has("mmap_lock_holder") && session.schema > 1,
-            hold: session.has("mmap_lock_hold"),
-            op: session.has("mmap_lock_op"),
-            retry_reason: session.has("retry_reason"),
-            folio_state: session.has("folio_state"),
-            io_wait: session.has("io_wait"),
-            run_delay: session.has("run_delay"),
-            userfault_wait: session.has("userfault_wait"),
-            held_wait: session.has("held_wait"),
-            vma_size: session.has("vma_size"),
-            vma_write: session.has("vma_write_wait"),
-            vma_write_exact: session
-                .signal("vma_write_wait")
-                .is_some_and(|s| s.quality == Quality::Exact),
-            windows: session.has("windows"),
-            what_if: session.has("what_if"),
-        }
-    }
-
-    pub fn path(&self, path: Path) -> bool {
-        use Path::{Error, Fallback, Gup, Interrupted, MmapLock, Remote, Retry, RetryVma, VmaLock};
-        self.path
-            && match path {
-                VmaLock | Fallback | RetryVma => self.vma_lock,
-                Gup | Remote | Error | Interrupted => self.all_ends,
-                Retry | MmapLock => true,
-            }
-    }
 }
 
 pub(super) fn named<W: Copy, V>(

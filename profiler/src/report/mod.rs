@@ -1,4 +1,4 @@
-//! The report: the figures of a session in the shape of DESIGN section 7, which is also its JSON.
+//! The report: the figures of a session, in the shape of its JSON (docs/formats.md).
 //! `None` is a figure this kernel or this mode cannot give, and becomes `null`: never a zero.
 
 mod anatomy;
@@ -20,14 +20,13 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 pub use app_start::app_start;
 pub use blame::Analysis;
 pub(crate) use blame::blocked_by;
-pub(crate) use build::Knows;
 pub use build::{THREADS, WORST, build, of};
 pub use json::json;
 pub use lkml::lkml;
 pub use text::{short, text};
 pub use verdict::verdict;
 
-use crate::model::{Ground, Host, Quality};
+use crate::model::{Figure, Ground, Host, Quality};
 
 /// A JSON object whose keys are words, in the order of their list.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +92,12 @@ pub struct Report {
     /// Longest first.
     pub worst_faults: Vec<FaultReport>,
     pub cost: Cost,
+}
+
+impl Report {
+    pub fn signal(&self, figure: Figure) -> Option<&SignalReport> {
+        self.signals.get(figure.name())
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -7,7 +7,7 @@ use super::{
     blame::VmaWrite,
     units::{bytes, clean, count, percent, time},
 };
-use crate::model::Quality;
+use crate::model::{Figure, Quality};
 
 pub struct Answer {
     pub question: &'static str,
@@ -34,8 +34,8 @@ pub fn answers(r: &Report) -> Vec<Answer> {
     ]
 }
 
-fn missing(r: &Report, signal: &str) -> String {
-    match r.signals.get(signal) {
+fn missing(r: &Report, figure: Figure) -> String {
+    match r.signal(figure) {
         Some(s) if s.quality == Quality::Unavailable && !s.reason.is_empty() => {
             format!("Cannot be told here: {}.", s.reason)
         }
@@ -43,8 +43,8 @@ fn missing(r: &Report, signal: &str) -> String {
     }
 }
 
-fn exactness(r: &Report, signal: &str) -> &'static str {
-    match r.signals.get(signal).map(|s| s.quality) {
+fn exactness(r: &Report, figure: Figure) -> &'static str {
+    match r.signal(figure).map(|s| s.quality) {
         Some(Quality::Exact) => "exact",
         _ => "approximate",
     }
@@ -60,7 +60,7 @@ fn plural(n: u64, what: &str) -> String {
 
 fn q1(r: &Report) -> String {
     let Some(v) = &r.vma_write else {
-        return missing(r, "vma_write_wait");
+        return missing(r, Figure::VmaWriteWait);
     };
     let of = match (v.sections, v.locked) {
         (Some(sections), Some(locked)) => format!(
@@ -73,14 +73,14 @@ fn q1(r: &Report) -> String {
     };
     let trust = format!(
         "hook {}, loss {}",
-        exactness(r, "vma_write_wait"),
+        exactness(r, Figure::VmaWriteWait),
         count(lost(r))
     );
     if v.waits == 0 {
         return format!("No: 0 VMA-writer waits{of} ({trust}).");
     }
     let Some(d) = &v.wait_ns else {
-        return missing(r, "vma_write_wait");
+        return missing(r, Figure::VmaWriteWait);
     };
     format!(
         "Yes: {}{of}, {} in all, longest {} ({trust}). {}",
@@ -121,7 +121,7 @@ fn held(v: &VmaWrite) -> String {
 
 fn q2(r: &Report) -> String {
     let Some(policies) = &r.what_if else {
-        return missing(r, "what_if");
+        return missing(r, Figure::WhatIf);
     };
     let windows = r.windows.as_ref();
     let mut out = match windows {
@@ -172,7 +172,7 @@ fn q3(r: &Report) -> String {
     let (Some(total), Some(major), Some(paths), Some(majors)) =
         (f.total, f.major, &f.by_path, &f.major_by_path)
     else {
-        return missing(r, "fault_path");
+        return missing(r, Figure::FaultPath);
     };
     let under = |of: &super::Named<Option<u64>>| -> u64 {
         let on = |path| of.get(path).copied().flatten().unwrap_or(0);
@@ -256,7 +256,7 @@ fn q4(r: &Report) -> String {
             time(inversions.blocked_ns)
         )
     });
-    if let Some(holder) = r.signals.get("mmap_lock_holder")
+    if let Some(holder) = r.signal(Figure::MmapLockHolder)
         && holder.quality == Quality::Approximate
     {
         let why = &holder.reason;
@@ -270,7 +270,7 @@ fn no_chains(r: &Report) -> String {
     let mut out = if r.schema < 2 {
         "Cannot be told: a recording of schema 1 has no blame.".into()
     } else {
-        missing(r, "mmap_lock_holder")
+        missing(r, Figure::MmapLockHolder)
     };
     if let Some(v) = r.vma_write.as_ref().filter(|v| v.waits > 0) {
         out.push_str(&match v.inversions.count {
@@ -287,7 +287,7 @@ fn no_chains(r: &Report) -> String {
 
 fn q5(r: &Report) -> String {
     let Some(sizes) = &r.vma_size else {
-        return missing(r, "vma_size");
+        return missing(r, Figure::VmaSize);
     };
     let (faults, waits): (u64, u64) = (
         sizes.iter().map(|s| s.faults).sum(),
@@ -319,7 +319,7 @@ fn q5(r: &Report) -> String {
 fn q6(r: &Report) -> String {
     let (Some(states), Some(attempts)) = (&r.faults.reasons.folio_state, r.faults.retry_attempts)
     else {
-        return missing(r, "folio_state");
+        return missing(r, Figure::FolioState);
     };
     let of = |name| states.get(name).copied().unwrap_or(0);
     let seen: u64 = states.0.iter().map(|(_, n)| n).sum();
@@ -338,7 +338,7 @@ fn q6(r: &Report) -> String {
 
 fn q7(r: &Report) -> String {
     let Some(kinds) = &r.faults.by_kind else {
-        return missing(r, "fault_kind");
+        return missing(r, Figure::FaultKind);
     };
     let total: u64 = kinds.0.iter().map(|(_, n)| n).sum();
     let share: Vec<_> = kinds
@@ -367,7 +367,7 @@ fn q7(r: &Report) -> String {
 fn q8(r: &Report) -> String {
     let side = &r.mmap_lock.write;
     let Some(ops) = &side.by_op else {
-        return missing(r, "mmap_lock_op");
+        return missing(r, Figure::MmapLockOp);
     };
     let mut by: Vec<_> = ops
         .0
@@ -397,12 +397,10 @@ fn no_writer(r: &Report) -> String {
         return "Nobody was seen to write.".into();
     }
     if side.waits.is_none() {
-        return missing(r, "mmap_lock_wait");
+        return missing(r, Figure::MmapLockWait);
     }
-    let why = r
-        .signals
-        .get("mmap_lock_acquired")
-        .map(|s| s.reason.as_str());
+    let why = r.signal(Figure::MmapLockAcquired);
+    let why = why.map(|s| s.reason.as_str());
     let why = match why {
         Some(why) if !why.is_empty() => format!(": {why}"),
         _ => String::new(),
@@ -412,7 +410,7 @@ fn no_writer(r: &Report) -> String {
 
 fn q9(r: &Report) -> String {
     let Some(classes) = &r.faults.reasons.io_wait_ns else {
-        return missing(r, "io_wait");
+        return missing(r, Figure::IoWait);
     };
     let each: Vec<_> = classes
         .0

@@ -7,7 +7,7 @@ use super::{
     table::{Cell, FIRST, Table, WIDTH},
     units::{bytes, clean, count, percent, readers, time, within, wrap},
 };
-use crate::model::{Quality, Standing};
+use crate::model::{Figure, Quality, Standing};
 
 /// Rows of the long lists, of processes or threads here; JSON and the recording have them all.
 const TASKS: usize = 10;
@@ -91,12 +91,12 @@ pub(super) fn quantiles(d: Option<&Distribution>) -> [String; 3] {
     [of(|d| d.p50), of(|d| d.p99), of(|d| d.max)]
 }
 
-pub(super) fn title(r: &Report, text: &str, signals: &[&str]) -> String {
-    let approximate = |name: &&str| {
-        let signal = r.signals.get(name);
+pub(super) fn title(r: &Report, text: &str, figures: &[Figure]) -> String {
+    let is_approximate = |figure: &Figure| {
+        let signal = r.signal(*figure);
         signal.is_some_and(|s| s.quality == Quality::Approximate)
     };
-    if signals.iter().any(approximate) {
+    if figures.iter().any(is_approximate) {
         format!("{text} (approx.)")
     } else {
         text.to_owned()
@@ -106,7 +106,7 @@ pub(super) fn title(r: &Report, text: &str, signals: &[&str]) -> String {
 fn faults(r: &Report) -> Option<String> {
     let f = &r.faults;
     let total = f.total?;
-    let name = title(r, "FAULTS", &["fault_count", "fault_path"]);
+    let name = title(r, "FAULTS", &[Figure::FaultCount, Figure::FaultPath]);
     let mut table = Table::new([&name, "count", "share", "major", "p50", "p99", "max"]);
     let mut row = |name: &str, n: u64, major: Option<u64>, latency: &str| {
         let latency = f.latency_ns.get(latency).and_then(Option::as_ref);
@@ -137,21 +137,25 @@ fn faults(r: &Report) -> Option<String> {
         out.push_str(&wrap(&line, WIDTH, "  "));
         out.push('\n');
     };
-    list(title(r, "kinds", &["fault_kind"]), f.by_kind.as_ref());
-    let reasons = title(r, "fallback reasons", &["fallback_reason"]);
+    list(title(r, "kinds", &[Figure::FaultKind]), f.by_kind.as_ref());
+    let reasons = title(r, "fallback reasons", &[Figure::FallbackReason]);
     list(reasons, f.fallbacks.as_ref());
     let reasons = &f.reasons;
-    let name = title(r, "retry reasons", &["retry_reason"]);
+    let name = title(r, "retry reasons", &[Figure::RetryReason]);
     list(name, reasons.retries.as_ref());
-    let name = title(r, "folio at a retry", &["folio_state"]);
+    let name = title(r, "folio at a retry", &[Figure::FolioState]);
     list(name, reasons.folio_state.as_ref());
-    let name = title(r, "waits with the lock held", &["held_wait"]);
+    let name = title(r, "waits with the lock held", &[Figure::HeldWait]);
     list(name, reasons.held_waits.as_ref());
     Some(out)
 }
 
 fn locks(r: &Report) -> Option<String> {
-    let name = title(r, "MMAP_LOCK", &["mmap_lock_wait", "mmap_lock_hold"]);
+    let name = title(
+        r,
+        "MMAP_LOCK",
+        &[Figure::MmapLockWait, Figure::MmapLockHold],
+    );
     let mut table = Table::new([&name, "count", "sum", "mean", "p50", "p99", "max"]);
     for (mode, side) in [("read", &r.mmap_lock.read), ("write", &r.mmap_lock.write)] {
         if let Some(n) = side.acquired {
@@ -172,7 +176,7 @@ fn locks(r: &Report) -> Option<String> {
 }
 
 fn by_op(r: &Report) -> Option<String> {
-    let name = title(r, "BY OP", &["mmap_lock_op"]);
+    let name = title(r, "BY OP", &[Figure::MmapLockOp]);
     let mut table = Table::new([
         &name, "acquired", "waits", "wait sum", "wait max", "hold sum", "hold max",
     ]);
@@ -198,7 +202,7 @@ pub(super) fn decades(r: &Report) -> Option<String> {
         let why = if r.mmap_lock_mode == "contended" {
             "uncontended acquisitions are not seen; use --mmap-lock all"
         } else {
-            let signal = r.signals.get("mmap_lock_acquired");
+            let signal = r.signal(Figure::MmapLockAcquired);
             signal.map_or("acquisitions are not seen", |s| s.reason.as_str())
         };
         let line = format!("No table of acquisitions by decade: {why}.");
@@ -241,7 +245,7 @@ pub(super) fn blame_tables(r: &Report) -> Vec<String> {
 
 fn vma_writers(r: &Report) -> Option<String> {
     let v = r.vma_write.as_ref().filter(|v| v.waits > 0)?;
-    let name = title(r, "VMA WRITERS", &["vma_write_wait"]);
+    let name = title(r, "VMA WRITERS", &[Figure::VmaWriteWait]);
     let mut table = Table::new([&name, "locked", "waits", "wait sum", "wait max"]);
     for (op, o) in &v.by_op.as_ref()?.0 {
         if o.waits.is_some_and(|n| n > 0) {
@@ -259,7 +263,7 @@ fn vma_writers(r: &Report) -> Option<String> {
 
 fn chains(r: &Report) -> Option<String> {
     let chains = r.chains.as_ref().filter(|c| c.count > 0)?;
-    let mut out = title(r, "CHAINS", &["mmap_lock_holder"]) + "\n";
+    let mut out = title(r, "CHAINS", &[Figure::MmapLockHolder]) + "\n";
     for c in chains.top.iter().take(CHAINS) {
         let root = &c.root;
         let doing = root.doing.or(root.op).unwrap_or("unknown");
@@ -341,11 +345,15 @@ fn what_if(r: &Report) -> Option<String> {
 }
 
 fn worst_waits(r: &Report) -> Option<String> {
-    let doubtful = |name: &str| {
-        let signal = r.signals.get(&format!("mmap_lock_{name}"))?;
-        (signal.quality == Quality::Approximate).then(|| name.to_owned())
+    let columns = [
+        ("op", Figure::MmapLockOp),
+        ("holder", Figure::MmapLockHolder),
+    ];
+    let doubtful = |(name, figure)| {
+        let quality = r.signal(figure)?.quality;
+        (quality == Quality::Approximate).then_some(name)
     };
-    let doubtful: Vec<_> = ["op", "holder"].into_iter().filter_map(doubtful).collect();
+    let doubtful: Vec<&str> = columns.into_iter().filter_map(doubtful).collect();
     let mut head = "LONGEST WAITS".to_owned();
     if !doubtful.is_empty() {
         head.push_str(&format!(" ({} approx.)", doubtful.join(" and ")));

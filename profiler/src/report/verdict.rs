@@ -3,11 +3,8 @@
 
 use profiler_common::words::{Loss, Mode, Op, Path};
 
-use super::{
-    build::Knows,
-    units::{clean, count, percent, readers, time},
-};
-use crate::model::{Doing, Quality, Session, Snapshot, Thread, WaitEvent};
+use super::units::{clean, count, percent, readers, time};
+use crate::model::{Doing, Figure, Knows, Quality, Session, Snapshot, Thread, WaitEvent};
 
 /// Losses that say no more than that a hook was skipped: what of it a figure lacks is told by the faults
 /// that were missed.
@@ -160,7 +157,7 @@ fn called(mode: Mode) -> &'static str {
 }
 
 fn unseen(session: &Session) -> String {
-    match session.signal("mmap_lock_wait") {
+    match session.signal(Figure::MmapLockWait) {
         Some(s) if !s.reason.is_empty() => {
             format!("waits for mmap_lock cannot be seen ({})", s.reason)
         }
@@ -179,11 +176,7 @@ fn nobody(session: &Session, counts: &Snapshot, knows: &Knows, seen: &[Mode]) ->
         String::new()
     };
     let exact = |mode: &Mode| {
-        let signal = match mode {
-            Mode::VmaWrite => "vma_write_wait",
-            _ => "mmap_lock_wait",
-        };
-        session.signal(signal).map(|s| s.quality) == Some(Quality::Exact)
+        session.signal(Figure::waits(*mode)).map(|s| s.quality) == Some(Quality::Exact)
     };
     let hook = if seen.iter().all(exact) {
         "exact"

@@ -13,11 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 use profiler_common::words::{FolioState, HeldWait, Kind, Mode, Op};
 use serde::{Serialize, Serializer};
 
-use super::{
-    Named,
-    build::{Knows, named},
-};
-use crate::model::{ArrivalEvent, ConflictEvent, Doing, FaultEvent, WaitEvent, WindowEvent};
+use super::{Named, build::named};
+use crate::model::{ArrivalEvent, ConflictEvent, Doing, FaultEvent, Knows, WaitEvent, WindowEvent};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Policy {
@@ -120,7 +117,7 @@ impl Held {
 
 impl Evidence {
     /// None yet, of a kernel that tells this much.
-    pub(crate) fn of(knows: &Knows) -> Self {
+    pub fn of(knows: &Knows) -> Self {
         Self {
             holders_unseen: !knows.holder,
             folios_unseen: !knows.folio_state,
@@ -229,7 +226,7 @@ fn saved(evidence: &Evidence, of: impl Fn(&WindowEvent) -> bool) -> Policy {
     let mut policy = Policy::default();
     for w in evidence.windows.iter().filter(|w| of(w)) {
         policy.count += 1;
-        let Some(fault) = evidence.faults.get(&(w.tid, w.attempt_ns)) else {
+        let Some(fault) = evidence.faults.get(&w.fault()) else {
             continue;
         };
         policy.saved_ns += fault.mmap_wait_ns;

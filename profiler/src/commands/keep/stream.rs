@@ -15,7 +15,7 @@ use profiler_common::words::{
 
 use super::{Keep, Recorder, Written};
 use crate::{
-    model::{Batch, Doing, FaultEvent, Session, Snapshot, WaitEvent},
+    model::{Batch, Doing, FaultEvent, Figure, Session, Snapshot, WaitEvent},
     recording,
     report::{self, Analysis},
     sinks::tables::Clock,
@@ -135,8 +135,8 @@ impl Stream {
     }
 
     /// Empty where this kernel cannot tell.
-    fn known<T: ToString>(&self, signal: &str, value: impl FnOnce() -> T) -> String {
-        match self.session.has(signal) {
+    fn known<T: ToString>(&self, figure: Figure, value: impl FnOnce() -> T) -> String {
+        match self.session.has(figure) {
             true => value().to_string(),
             false => String::new(),
         }
@@ -157,13 +157,13 @@ impl Stream {
             f.tid.to_string(),
             f.comm.clone(),
             f.prio.to_string(),
-            self.known("fault_path", || FaultPath::name(f.path)),
-            self.known("fault_kind", || Kind::name(f.kind)),
+            self.known(Figure::FaultPath, || FaultPath::name(f.path)),
+            self.known(Figure::FaultKind, || Kind::name(f.kind)),
             reason.into_iter().flatten().next().unwrap_or("").to_owned(),
             format!("{:#x}", f.address),
             f.mmap_wait_ns.to_string(),
-            self.known("io_wait", || f.io_wait_ns),
-            self.known("held_wait", || f.held_wait_ns),
+            self.known(Figure::IoWait, || f.io_wait_ns),
+            self.known(Figure::HeldWait, || f.held_wait_ns),
             String::new(),
             String::new(),
             String::new(),

@@ -7,7 +7,7 @@ use profiler_common::words::Path;
 use serde::Serialize;
 
 use super::u;
-use crate::recording::Recording;
+use crate::{model::Figure, recording::Recording};
 
 /// Columns of the heat map.
 const COLUMNS: usize = 120;
@@ -44,7 +44,7 @@ pub fn heat(recording: &Recording) -> rusqlite::Result<Heat> {
         .collect();
 
     // Where the path cannot be told, the recording has a placeholder.
-    let by_path = recording.session().has("fault_path");
+    let by_path = recording.session().has(Figure::FaultPath);
     let mut cells = BTreeMap::<(usize, usize, u32), u64>::new();
     let mut rows = sql.prepare(
         "SELECT interval, label, lower_ns, count FROM histograms WHERE name = 'fault_latency'",

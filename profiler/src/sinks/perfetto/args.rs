@@ -7,36 +7,13 @@ use profiler_common::words::{FallbackReason, FolioState, HeldWait, Mode, Op, Ret
 
 use super::stream::{Args, What};
 use crate::{
-    model::{ConflictEvent, Doing, FaultEvent, Session, WaitEvent, WindowEvent},
+    model::{ConflictEvent, Doing, FaultEvent, Knows, WaitEvent, WindowEvent},
     report::units::clean,
 };
 
-/// Which parts of a fault the session knows.
-pub struct Known {
-    path: bool,
-    kind: bool,
-    io_wait: bool,
-    run_delay: bool,
-    userfault_wait: bool,
-    held_wait: bool,
-}
-
-impl Known {
-    pub fn of(session: &Session) -> Self {
-        Self {
-            path: session.has("fault_path"),
-            kind: session.has("fault_kind"),
-            io_wait: session.has("io_wait"),
-            run_delay: session.has("run_delay"),
-            userfault_wait: session.has("userfault_wait"),
-            held_wait: session.has("held_wait"),
-        }
-    }
-}
-
-pub fn fault(f: &FaultEvent, known: &Known) -> What {
-    let path = known.path.then(|| f.path.name());
-    let kind = known.kind.then(|| f.kind.name());
+pub fn fault(f: &FaultEvent, knows: &Knows) -> What {
+    let path = knows.path.then(|| f.path.name());
+    let kind = knows.kind.then(|| f.kind.name());
     // The one reason that says most: why the lock was given up, or why there was none.
     let reason = f.retry.map(RetryReason::name);
     let reason = reason.or(f.held.map(HeldWait::name));
@@ -48,7 +25,7 @@ pub fn fault(f: &FaultEvent, known: &Known) -> What {
     }
     let mut args = Args::default();
     args.address("address", f.address);
-    if known.kind {
+    if knows.kind {
         args.address("vm_start", f.vm_start);
         args.address("vm_end", f.vm_end);
     }
@@ -58,18 +35,18 @@ pub fn fault(f: &FaultEvent, known: &Known) -> What {
     args.put_known("path", path);
     args.put_known("kind", kind);
     args.put("major", f.major);
-    args.put_known("attempts", known.kind.then_some(u32::from(f.attempts)));
+    args.put_known("attempts", knows.kind.then_some(u32::from(f.attempts)));
     args.put_known("fallback_reason", f.fallback.map(FallbackReason::name));
     args.put_known("retry_reason", f.retry.map(RetryReason::name));
     args.put_known("held_wait", f.held.map(HeldWait::name));
     args.put_known("folio_state", f.folio.map(FolioState::name));
     args.put("latency_ns", f.duration_ns());
     args.put("mmap_wait_ns", f.mmap_wait_ns);
-    args.put_known("io_wait_ns", known.io_wait.then_some(f.io_wait_ns));
-    args.put_known("run_delay_ns", known.run_delay.then_some(f.run_delay_ns));
-    let userfault = known.userfault_wait.then_some(f.userfault_wait_ns);
+    args.put_known("io_wait_ns", knows.io_wait.then_some(f.io_wait_ns));
+    args.put_known("run_delay_ns", knows.run_delay.then_some(f.run_delay_ns));
+    let userfault = knows.userfault_wait.then_some(f.userfault_wait_ns);
     args.put_known("userfault_wait_ns", userfault);
-    args.put_known("held_wait_ns", known.held_wait.then_some(f.held_wait_ns));
+    args.put_known("held_wait_ns", knows.held_wait.then_some(f.held_wait_ns));
     args.put("cpu", f.cpu);
     args.put("prio", f.prio);
     What {

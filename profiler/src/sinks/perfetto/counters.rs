@@ -6,7 +6,10 @@ use std::io;
 use profiler_common::words::{Mode, Path};
 
 use super::{Written, args::lock_name, stream::Stream};
-use crate::{model::Snapshot, recording::Recording};
+use crate::{
+    model::{Figure, Snapshot},
+    recording::Recording,
+};
 
 /// Numbers of the tracks below the root: each group has a range of its own.
 const PATHS: u64 = 100;
@@ -42,7 +45,7 @@ pub fn write<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64
 /// A rate is that of the interval that begins where it is written.
 fn rates<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64) -> Written {
     let last = recording.snapshot()?;
-    let by_path = recording.session().has("fault_path");
+    let by_path = recording.session().has(Figure::FaultPath);
     let mut before = Snapshot::empty();
     before.at_ns = recording.session().armed_monotonic_ns;
     for now in recording.intervals() {
@@ -66,14 +69,14 @@ fn rates<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64) ->
     })
 }
 
-type Figure<'a> = &'a dyn Fn(&Snapshot) -> u64;
+type Read<'a> = &'a dyn Fn(&Snapshot) -> u64;
 
 /// Every track of rates that is not empty.
 fn each<W: io::Write>(
     out: &mut Stream<W>,
     (root, by_path): (u64, bool),
     last: &Snapshot,
-    mut write: impl FnMut(&mut Stream<W>, u64, Figure<'_>) -> io::Result<()>,
+    mut write: impl FnMut(&mut Stream<W>, u64, Read<'_>) -> io::Result<()>,
 ) -> Written {
     // Where the path cannot be told, counts are on a placeholder.
     let paths = if by_path { Path::ALL } else { &[] };

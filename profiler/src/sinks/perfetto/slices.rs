@@ -11,7 +11,7 @@ use super::{
     stream::{Args, Stream, What, uuid},
 };
 use crate::{
-    model::{FaultEvent, WaitEvent, WindowEvent},
+    model::{FaultEvent, Knows, WaitEvent, WindowEvent},
     recording::{Event, Recording},
     report::units::clean,
 };
@@ -174,7 +174,7 @@ pub fn faults_and_waits<W: io::Write>(recording: &Recording, trace: &mut Trace<W
         UNION ALL SELECT 1, id, tgid, tid, start_ns, end_ns FROM waits)
         ORDER BY tgid, tid, start_ns, end_ns DESC, what, id";
     let sql = recording.sql();
-    let known = args::Known::of(recording.session());
+    let knows = Knows::of(recording.session());
     let stacks: args::Stacks = sql
         .prepare("SELECT id, frames FROM stacks")?
         .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -198,7 +198,7 @@ pub fn faults_and_waits<W: io::Write>(recording: &Recording, trace: &mut Trace<W
             (w.comm, (w.start_ns, w.end_ns), what, flows)
         } else {
             let f: FaultEvent = fault.query_row([id], Event::from_row)?;
-            let what = args::fault(&f, &known);
+            let what = args::fault(&f, &knows);
             (f.comm, (f.start_ns, f.end_ns), what, Vec::new())
         };
         let same = nest.as_ref().is_some_and(|(of, _)| *of == thread);

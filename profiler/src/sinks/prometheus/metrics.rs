@@ -18,10 +18,7 @@ use super::{
     table::METRICS,
     totals::Sums,
 };
-use crate::{
-    model::{Hist, Session, Snapshot},
-    report::Knows,
-};
+use crate::model::{Hist, Knows, Session, Snapshot};
 
 /// Everything a page is made of.
 pub struct Page {

@@ -20,10 +20,7 @@ use prometheus_client::{
 pub use metrics::{Metric, full_name};
 pub use table::METRICS;
 
-use crate::{
-    model::{Batch, Session, Snapshot},
-    report::Knows,
-};
+use crate::model::{Batch, Knows, Session, Snapshot};
 use metrics::Page;
 use processes::Processes;
 use totals::Totals;

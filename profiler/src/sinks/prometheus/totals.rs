@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use profiler_common::words::{Mode, Op};
 
 use crate::{
-    model::Batch,
+    model::{Batch, Knows},
     report::{
-        Knows, blocked_by,
+        blocked_by,
         what_if::{self, Evidence},
     },
 };

@@ -14,8 +14,8 @@ use super::{
     view::{Cursor, Page, Sort, State, View},
 };
 use crate::{
-    model::{Batch, Segment, Session, Snapshot, WaitEvent},
-    report::{self, Knows, Named, what_if::Policy},
+    model::{Batch, Figure, Knows, Segment, Session, Snapshot, WaitEvent},
+    report::{self, Named, what_if::Policy},
 };
 
 #[derive(Clone)]
@@ -207,7 +207,7 @@ impl App {
 
     /// Policies are worked out only where they are looked at: that takes a while.
     pub(super) fn judge(&mut self) {
-        if self.view == View::WhatIf && self.duration_ns > 0 && self.session.has("what_if") {
+        if self.view == View::WhatIf && self.duration_ns > 0 && self.session.has(Figure::WhatIf) {
             self.policies = self.events().policies(self.rates.last());
         }
     }

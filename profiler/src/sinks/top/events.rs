@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::digest::Digests;
 use crate::{
-    model::{Batch, HolderInfo, Snapshot, WaitEvent},
+    model::{Batch, HolderInfo, Knows, Snapshot, WaitEvent},
     report::{
-        Knows, Named,
+        Named,
         what_if::{self, Evidence, Policy},
     },
 };

@@ -2,22 +2,26 @@
 //! Each time a storm goes on, whose threads know their faults; nothing wrong is reported, losses are.
 
 use anyhow::{Context as _, Result, ensure};
-use guest::plan::Step;
 use serde_json::Value;
 
-use super::{Test, no_losses, storm};
+use super::{
+    Test, no_losses,
+    recorded::{recorded, recorded_by},
+    storm,
+};
 use crate::lab::evidence::{Evidence, field, number};
 use crate::step::Outcome;
 
 /// The recorder's end is the step's.
 const PLUG: &str = "cpu=/sys/devices/system/cpu/cpu1/online
-vmascope record --min-us 1000 -o /out/hotplug.db -- vmascope demo storm --threads 3 --duration 6s &
+vmascope record --min-us 1000 -o /out/hotplug.db -- vmascope demo storm --threads 3 --duration 8s &
 r=$!
-while ! [ -e /out/hotplug.db ]; do sleep 0.1; done; sleep 1
+fds() { echo \"open files $1: $(ls /proc/$r/fd | wc -l)\" >&2; }
+while ! [ -e /out/hotplug.db ]; do sleep 0.1; done; sleep 1; fds before
 for i in 1 2; do
     echo 0 > $cpu && echo gone: $(cat /sys/devices/system/cpu/online) >&2; sleep 1
-    echo 1 > $cpu && echo back: $(cat /sys/devices/system/cpu/online) >&2; sleep 0.7
-done
+    echo 1 > $cpu && echo back: $(cat /sys/devices/system/cpu/online) >&2; sleep 1.2
+done; fds after
 wait $r";
 
 const STOP: &str = "
@@ -44,7 +48,7 @@ pub const HOTPLUG: Test = Test {
     name: "hotplug",
     full: false,
     bpftrace: false,
-    steps: || steps("hotplug", &["sh", "-c", PLUG]),
+    steps: || recorded_by("hotplug", 180, &["sh", "-c", PLUG]),
     check: hotplug,
 };
 
@@ -52,7 +56,7 @@ pub const SIGSTOP: Test = Test {
     name: "sigstop",
     full: false,
     bpftrace: false,
-    steps: || steps("sigstop", &["sh", "-c", STOP]),
+    steps: || recorded_by("sigstop", 180, &["sh", "-c", STOP]),
     check: sigstop,
 };
 
@@ -60,32 +64,9 @@ pub const DIES: Test = Test {
     name: "dies",
     full: false,
     bpftrace: false,
-    steps: || {
-        let record = [
-            "vmascope",
-            "record",
-            "--min-us",
-            "1000",
-            "-o",
-            "/out/dies.db",
-        ];
-        steps("dies", &[&record[..], &["--", "sh", "-c", KILL]].concat())
-    },
+    steps: || recorded("dies", 180, &["--min-us", "1000"], &["sh", "-c", KILL]),
     check: dies,
 };
-
-/// The recorder's step; then the report and the tables.
-fn steps(test: &str, record: &[&str]) -> Vec<Step> {
-    let (file, folder) = (format!("/out/{test}.db"), format!("/out/{test}"));
-    let step = |what: &str, limit, argv: &[&str]| Step::new(&format!("{test}.{what}"), limit, argv);
-    let report = ["vmascope", "report", &file, "--format", "json"];
-    let export = ["vmascope", "export", &file, "--csv", &folder];
-    vec![
-        step("record", 180, record),
-        step("report", 60, &report),
-        step("export", 60, &export),
-    ]
-}
 
 /// The storm's threads by their own clocks, and the whole by the kernel's.
 fn adds_up(evidence: &Evidence<'_>, test: &str) -> Result<Value> {
@@ -121,6 +102,15 @@ fn hotplug(evidence: &Evidence<'_>) -> Result<Outcome> {
     ensure!(
         (gone, back) == (2, 2),
         "a processor went {gone} times and came back {back} times"
+    );
+    let files = |when| {
+        let told = said.split(&format!("open files {when}: ")).nth(1)?;
+        told.lines().next()?.trim().parse::<u32>().ok()
+    };
+    let (before, after) = (files("before"), files("after"));
+    ensure!(
+        before.is_some() && before == after,
+        "{before:?} open files before, {after:?} after"
     );
     let mut report = adds_up(evidence, "hotplug")?;
     if evidence.entries_only() {

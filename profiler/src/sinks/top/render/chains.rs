@@ -4,6 +4,7 @@ use ratatui::text::Line;
 
 use super::waits::{doing, holder, lock};
 use crate::{
+    model::Figure,
     report::units::{clean, count, time},
     sinks::top::app::App,
 };
@@ -52,7 +53,7 @@ pub fn draw(app: &App) -> Vec<Line<'static>> {
         lines.push(Line::default());
     }
     if lines.is_empty() {
-        let why = if app.session.has("mmap_lock_holder") {
+        let why = if app.session.has(Figure::MmapLockHolder) {
             "(no wait behind another wait yet)"
         } else {
             "(this kernel does not tell who holds mmap_lock: chains cannot be seen)"

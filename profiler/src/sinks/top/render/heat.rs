@@ -4,8 +4,8 @@
 use profiler_common::words::Mode;
 use ratatui::text::{Line, Span};
 
-use super::tables::waits_are_known;
 use crate::{
+    model::Figure,
     report::units::short,
     sinks::top::{
         app::App,
@@ -41,10 +41,10 @@ pub fn draw(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
 
 fn is_known(app: &App, map: usize) -> bool {
     match map {
-        0 => app.session.has("fault_latency"),
+        0 => app.session.has(Figure::FaultLatency),
         _ => Mode::ALL
             .get(map - 1)
-            .is_some_and(|mode| waits_are_known(app, *mode)),
+            .is_some_and(|mode| app.session.has(Figure::waits(*mode))),
     }
 }
 

@@ -4,9 +4,9 @@
 use profiler_common::{hist::lower, words::Mode};
 use ratatui::text::{Line, Span};
 
-use super::{heat, part, tables::waits_are_known};
+use super::{heat, part};
 use crate::{
-    model::Hist,
+    model::{Figure, Hist},
     report::units::{short, time},
     sinks::top::app::App,
 };
@@ -19,13 +19,14 @@ pub fn draw(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
     let look = app.look;
     let mut lines = Vec::new();
     let now = app.rates.last();
-    if app.session.has("fault_latency") {
+    if app.session.has(Figure::FaultLatency) {
         for path in app.paths() {
             let hist = &now.path(path).latency;
             lines.push(row(app, &format!("fault {}", path.name()), hist, width));
         }
     }
-    for mode in Mode::ALL.iter().filter(|m| waits_are_known(app, **m)) {
+    let is_known = |mode: &&Mode| app.session.has(Figure::waits(**mode));
+    for mode in Mode::ALL.iter().filter(is_known) {
         let hist = &now.locks[*mode as usize].wait;
         lines.push(row(app, &format!("wait {}", mode.name()), hist, width));
     }

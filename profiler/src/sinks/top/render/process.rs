@@ -16,7 +16,7 @@ use super::{
     part, tables,
 };
 use crate::{
-    model::{Process, Thread},
+    model::{Figure, Process, Thread},
     report::units::{bytes, clean, count, percent, short, time, within},
     sinks::top::{
         app::App,
@@ -115,7 +115,7 @@ fn faults(app: &App, p: &Process, width: usize) -> Vec<Line<'static>> {
         count(p.major)
     );
     let mut lines = vec![Line::styled(part(&text, width), look.head())];
-    if app.session.has("fault_path") && p.faults() > 0 {
+    if app.session.has(Figure::FaultPath) && p.faults() > 0 {
         let paths = Path::ALL.iter().filter(|path| p.on_path(**path) > 0);
         let each = paths.map(|path| {
             let n = p.on_path(*path);
@@ -124,7 +124,7 @@ fn faults(app: &App, p: &Process, width: usize) -> Vec<Line<'static>> {
         lines.extend(super::text(&each.collect::<Vec<_>>().join(", "), width));
     }
     let timed: u64 = p.log2_us.iter().sum();
-    if app.session.has("fault_latency") && timed > 0 {
+    if app.session.has(Figure::FaultLatency) && timed > 0 {
         let bar = |n: &u64| {
             if *n == 0 {
                 0.0
@@ -141,7 +141,7 @@ fn faults(app: &App, p: &Process, width: usize) -> Vec<Line<'static>> {
             Span::raw(format!(" max {}", time(p.max_ns))),
         ]));
     }
-    if app.session.has("mmap_lock_wait") {
+    if app.session.has(Figure::MmapLockWait) {
         let modes = Mode::ALL.iter().filter(|m| p.waits[**m as usize] > 0);
         let each = modes.map(|m| {
             let i = *m as usize;
@@ -230,15 +230,15 @@ fn list(app: &App, mut threads: Vec<&Thread>, width: usize) -> Vec<Line<'static>
             .sum::<u64>()
     };
     let row = |t: &&Thread| {
-        let known = |signal: &str, text: String| {
-            let text = if app.session.has(signal) {
+        let known = |figure: Figure, text: String| {
+            let text = if app.session.has(figure) {
                 text
             } else {
                 "-".into()
             };
             (text, Style::new())
         };
-        let waited = |m: Mode| known("mmap_lock_wait", time(t.wait_sum_ns[m as usize]));
+        let waited = |m: Mode| known(Figure::MmapLockWait, time(t.wait_sum_ns[m as usize]));
         let gone = if t.exited { " x" } else { "" };
         // The thread that draws says so by its name.
         let main = if t.tid == t.tgid { "*" } else { " " };
@@ -247,11 +247,11 @@ fn list(app: &App, mut threads: Vec<&Thread>, width: usize) -> Vec<Line<'static>
             cells: vec![
                 (short(t.faults()), Style::new()),
                 (short(t.major), Style::new()),
-                known("fault_path", short(under_mmap_lock(t))),
+                known(Figure::FaultPath, short(under_mmap_lock(t))),
                 waited(Mode::Read),
                 waited(Mode::Write),
                 known(
-                    "vma_write_wait",
+                    Figure::VmaWriteWait,
                     time(t.wait_sum_ns[Mode::VmaWrite as usize]),
                 ),
             ],

@@ -5,7 +5,7 @@ use ratatui::{style::Style, text::Line};
 
 use super::columns::{Row, column, table};
 use crate::{
-    model::{Hist, Quality},
+    model::{Figure, Hist, Quality},
     report::units::{clean, percent, rate, time},
     sinks::top::{
         app::App,
@@ -18,8 +18,8 @@ use crate::{
 const NAME: usize = 12;
 const PROCESS: usize = 7 + 1 + 15;
 
-fn title(app: &App, text: &str, signal: &str) -> String {
-    match app.session.signal(signal).map(|s| s.quality) {
+fn title(app: &App, text: &str, figure: Figure) -> String {
+    match app.session.signal(figure).map(|s| s.quality) {
         Some(Quality::Approximate) => format!("{text} ~"),
         _ => text.to_owned(),
     }
@@ -35,7 +35,7 @@ fn quantiles(hist: &Hist, known: bool, style: Style) -> Vec<(String, Style)> {
 }
 
 pub fn faults(app: &App, width: usize) -> Vec<Line<'static>> {
-    let known = app.session.has("fault_latency");
+    let known = app.session.has(Figure::FaultLatency);
     let all = &app.rates.all;
     let row = |name: &str, p: &'_ PathRate, style: Style| {
         let share = percent((p.per_s * 1e3) as u64, (all.per_s * 1e3) as u64);
@@ -48,7 +48,7 @@ pub fn faults(app: &App, width: usize) -> Vec<Line<'static>> {
         (name.to_owned(), cells)
     };
     let mut rows = Vec::new();
-    let paths = if app.session.has("fault_path") {
+    let paths = if app.session.has(Figure::FaultPath) {
         app.paths()
     } else {
         Vec::new()
@@ -75,21 +75,13 @@ pub fn faults(app: &App, width: usize) -> Vec<Line<'static>> {
         column("p99", 7, 0),
         column("max", 7, 2),
     ];
-    let head = title(app, "FAULTS", "fault_path");
+    let head = title(app, "FAULTS", Figure::FaultPath);
     table(app.look, &head, NAME, &columns, &rows, width)
-}
-
-/// Those of VMA writers are seen by hooks of their own.
-pub fn waits_are_known(app: &App, mode: Mode) -> bool {
-    app.session.has(match mode {
-        Mode::VmaWrite => "vma_write_wait",
-        Mode::Read | Mode::Write => "mmap_lock_wait",
-    })
 }
 
 pub fn locks(app: &App, width: usize) -> Vec<Line<'static>> {
     let row = |mode: &Mode| {
-        let known = waits_are_known(app, *mode);
+        let known = app.session.has(Figure::waits(*mode));
         let l = &app.rates.locks[*mode as usize];
         let style = if l.waits_per_s > 0.0 {
             app.look.wait()
@@ -104,7 +96,9 @@ pub fn locks(app: &App, width: usize) -> Vec<Line<'static>> {
             figure(known, rate(l.waits_per_s)),
             figure(known, threads(l.waiting)),
             figure(
-                known && app.session.mmap_lock == "all" && app.session.has("mmap_lock_acquired"),
+                known
+                    && app.session.mmap_lock == "all"
+                    && app.session.has(Figure::MmapLockAcquired),
                 rate(l.acquired_per_s),
             ),
         ];
@@ -122,7 +116,7 @@ pub fn locks(app: &App, width: usize) -> Vec<Line<'static>> {
         column("max", 7, 2),
     ];
     let rows: Vec<_> = Mode::ALL.iter().map(row).collect();
-    let head = title(app, "MMAP_LOCK", "mmap_lock_wait");
+    let head = title(app, "MMAP_LOCK", Figure::MmapLockWait);
     table(app.look, &head, NAME, &columns, &rows, width)
 }
 
@@ -149,7 +143,7 @@ pub fn processes(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
             } else {
                 Style::new()
             };
-            let known = app.session.has("mmap_lock_wait");
+            let known = app.session.has(Figure::MmapLockWait);
             (if known { threads(w) } else { "-".into() }, style)
         };
         Row {
@@ -157,7 +151,7 @@ pub fn processes(app: &App, width: usize, height: usize) -> Vec<Line<'static>> {
             cells: vec![
                 plain(rate(p.faults_per_s)),
                 plain(rate(p.major_per_s)),
-                plain(if app.session.has("fault_path") {
+                plain(if app.session.has(Figure::FaultPath) {
                     rate(p.mmap_lock_per_s)
                 } else {
                     "-".into()

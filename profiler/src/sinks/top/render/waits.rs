@@ -4,7 +4,7 @@ use ratatui::text::{Line, Span};
 
 use super::part;
 use crate::{
-    model::{Doing, HolderInfo, WaitEvent},
+    model::{Doing, Figure, HolderInfo, WaitEvent},
     report::units::{clean, readers, time},
     sinks::top::app::App,
 };
@@ -12,8 +12,8 @@ use profiler_common::words::{Mode, Op};
 
 pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
     let look = app.look;
-    if !app.session.has("mmap_lock_wait") {
-        let why = app.session.signal("mmap_lock_wait").map(|s| &*s.reason);
+    if !app.session.has(Figure::MmapLockWait) {
+        let why = app.session.signal(Figure::MmapLockWait).map(|s| &*s.reason);
         let why = clean(why.unwrap_or_default());
         return super::text(&format!("waits cannot be seen here: {why}"), width);
     }

@@ -4,13 +4,14 @@ use ratatui::{style::Style, text::Line};
 
 use super::columns::{Row, column, table};
 use crate::{
+    model::Figure,
     report::units::{clean, short, time},
     sinks::top::app::App,
 };
 
 pub fn draw(app: &App, width: usize) -> Vec<Line<'static>> {
-    if !app.session.has("what_if") {
-        let why = app.session.signal("what_if").map(|s| clean(&s.reason));
+    if !app.session.has(Figure::WhatIf) {
+        let why = app.session.signal(Figure::WhatIf).map(|s| clean(&s.reason));
         let text = format!(
             "other policies cannot be judged here: {}",
             why.unwrap_or_default()
