@@ -9,6 +9,7 @@ mod formats;
 mod older;
 mod recording;
 mod report;
+mod settle;
 mod shown;
 mod support;
 #[path = "../../../fuzz/src/targets.rs"]

@@ -16,7 +16,7 @@ use vmascope::model::{
 };
 
 pub const ARMED_NS: u64 = 5_000_000_000;
-const MS: u64 = 1_000_000;
+pub const MS: u64 = 1_000_000;
 
 pub fn session() -> Session {
     let signal = |name: &str, quality, hook: &str, reason: &str| Signal {

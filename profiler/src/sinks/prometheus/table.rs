@@ -252,6 +252,15 @@ pub const METRICS: &[Metric] = &[
             }
         },
     ),
+    counter(
+        "vmascope_what_if_unended",
+        "Windows that were judged without the end of their fault: nothing saved is counted of them",
+        |p, out| {
+            if p.knows.what_if {
+                out.put(Value::Count(p.totals.unended));
+            }
+        },
+    ),
     seconds(counter(
         "vmascope_what_if_saved",
         "What faults would have saved under a policy, at least",
