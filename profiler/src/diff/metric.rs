@@ -152,7 +152,10 @@ impl Metric {
             Rate => (seconds > 0.0).then(|| events / seconds),
             Share => (faults(total) > 0).then(|| events / faults(total) as f64),
             Sum => (seconds > 0.0).then(|| self.sum_ns(total) as f64 / seconds),
-            Mean => (events > 0.0).then(|| self.sum_ns(total) as f64 / events),
+            Mean => {
+                let timed = self.timed(total);
+                (timed > 0).then(|| self.sum_ns(total) as f64 / timed as f64)
+            }
             P50 => self.quantile(total, 0.50),
             P90 => self.quantile(total, 0.90),
             P99 => self.quantile(total, 0.99),
@@ -185,11 +188,16 @@ impl Metric {
         self.series().map(|series| total.sum_ns[series]).sum()
     }
 
+    /// Not every event that is counted has a time.
+    fn timed(&self, total: &Total) -> u64 {
+        let slots = self.series().flat_map(|series| &total.slots[series]);
+        slots.sum()
+    }
+
     /// Within a slot, values are taken to be spread evenly.
     fn quantile(&self, total: &Total, q: f64) -> Option<f64> {
         let at = |slot: usize| self.series().map(|s| total.slots[s][slot]).sum::<u64>();
-        let all: u64 = (0..SLOTS).map(at).sum();
-        let rank = q * all as f64;
+        let rank = q * self.timed(total) as f64;
         let mut below = 0.0;
         for slot in 0..SLOTS {
             let n = at(slot) as f64;
@@ -211,4 +219,21 @@ fn faults(total: &Total) -> u64 {
         .iter()
         .map(|path| total.count[of_path(*path)])
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diff::sample::made;
+
+    #[test]
+    fn a_mean_is_of_those_that_were_timed() {
+        let mut total = Total::new();
+        let retry = of_path(Path::Retry);
+        total.add(&made(1_000_000_000, &[(retry, &[1_000, 3_000])]));
+        total.count[retry] += 2;
+        let of = |function| m(function, On(Path::Retry)).of(&total);
+        assert_eq!((of(Mean), of(Rate)), (Some(2_000.0), Some(4.0)));
+        assert_eq!(m(Mean, On(Path::VmaLock)).of(&total), None);
+    }
 }
