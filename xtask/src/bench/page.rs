@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::cases::{Attached, Case, KPROBES, Load, PEER};
 use super::guest::{PROBE_COUNT, Run, Starts};
-use super::native::{ATTEMPTS, CROWD, Daemon, Events, Native, RATE};
+use super::native::{ATTEMPTS, CROWD, Daemon, Events, Native, RATE, WATCH_S, WATCHES};
 use crate::arch::Arch;
 use crate::system;
 
@@ -279,7 +279,7 @@ On this machine, but for the last row. The rate of events is that of the load: i
         let beside = beside(daemon);
         let rss = daemon.rss_bytes as f64 / MIB;
         row(
-            &format!("CPU, {beside}"),
+            &format!("CPU, {beside}, least of {WATCHES} times {WATCH_S} s"),
             &format!("{:.2} % of one CPU", daemon.cpu_percent),
             "1 %",
             holds(daemon.cpu_percent <= 1.0),
