@@ -13,7 +13,7 @@ use crate::toolchain::{self, Std};
 use crate::{paths, system};
 
 const MIB: u64 = 1 << 20;
-/// DESIGN section 9: one static binary, stripped.
+/// Of the one static binary, stripped (docs/overhead.md).
 const MAX_SIZE: u64 = 8 * MIB;
 
 #[derive(clap::Args)]

@@ -2,8 +2,6 @@
 //!
 //! `Plan` goes in as /plan.json of the initramfs, `Report` comes back over the wire.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 /// Where the plan lies in the initramfs.
@@ -40,7 +38,6 @@ pub struct Step {
     /// Names the files `/out/NAME.stdout` and `/out/NAME.stderr`.
     pub name: String,
     pub argv: Vec<String>,
-    pub env: BTreeMap<String, String>,
     pub timeout_s: u64,
     /// Runs as this user and group; 0 is root.
     pub uid: u32,
@@ -81,9 +78,6 @@ pub struct StepResult {
     /// Why the command could not be started, and the code a shell would give (126 or 127).
     pub start_error: Option<String>,
     pub duration_ms: u64,
-    pub max_rss_kib: u64,
-    pub user_ms: u64,
-    pub system_ms: u64,
 }
 
 impl StepResult {
@@ -107,7 +101,6 @@ mod tests {
     #[test]
     fn a_plan_survives_the_trip() {
         let mut step = Step::new("a", 3, &["sh", "-c", "echo \"ü\" > '/out/x y'"]);
-        step.env.insert("K".into(), "v=1\n".into());
         step.background = true;
         step.uid = 1000;
         let plan = Plan {

@@ -67,21 +67,18 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// How a child ended and what it used.
+/// How a child ended.
 pub struct Ended {
     pub pid: i32,
     pub status: i32,
-    pub usage: libc::rusage,
 }
 
 /// Takes one dead child, whoever it was; `None` when there is none just now.
 pub fn reap() -> Option<Ended> {
     let mut status = 0;
-    // SAFETY: an all-zero rusage is a valid value of that plain struct.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live local variables.
-    let pid = unsafe { libc::wait4(-1, &mut status, libc::WNOHANG, &mut usage) };
-    (pid > 0).then_some(Ended { pid, status, usage })
+    // SAFETY: a place for the status.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+    (pid > 0).then_some(Ended { pid, status })
 }
 
 /// Waits until one of the descriptors can be read or has ended; false on a timeout.

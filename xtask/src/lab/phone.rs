@@ -91,7 +91,7 @@ impl Outside {
                 "--min-us 100 -o storm.db -- vmascope demo storm --threads 3 --duration 3s",
             ),
             (
-                "android.freeze-record",
+                "android.freeze.record",
                 "--mmap-lock all --min-us 100 -o freeze.db -- vmascope demo freeze --delay 1s",
             ),
         ] {
@@ -118,10 +118,10 @@ impl Outside {
                 "android.storm.export",
                 "export storm.db --csv android.storm",
             ),
-            ("android.freeze-report", "report freeze.db --format json"),
+            ("android.freeze.report", "report freeze.db --format json"),
             (
-                "android.freeze-export",
-                "export freeze.db --csv android-freeze",
+                "android.freeze.export",
+                "export freeze.db --csv android.freeze",
             ),
             ("android.crash.report", "report crash.db --format json"),
         ] {

@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
 
-use super::{Test, freeze, queue, storm};
+use super::{Test, freeze, queue, recorded::recorded_by, storm};
 use crate::arch::Arch;
 use crate::lab::evidence::Evidence;
 use crate::lab::kernels::Flavour;
@@ -47,16 +47,7 @@ fn package_steps() -> Vec<Step> {
         until test -e /out/android.package.db; do sleep 0.1; done; \
         vmascope demo storm --threads 2 --duration 2s >&2 & \
         su user -c 'exec vmascope demo storm --threads 3 --duration 3s'; wait";
-    let file = "/out/android.package.db";
-    let step = |name: &str, argv: &[&str]| Step::new(&format!("android.package.{name}"), 120, argv);
-    vec![
-        step("record", &["sh", "-c", record]),
-        step("report", &["vmascope", "report", file, "--format", "json"]),
-        step(
-            "export",
-            &["vmascope", "export", file, "--csv", "/out/android.package"],
-        ),
-    ]
+    recorded_by("android.package", 120, &["sh", "-c", record])
 }
 
 /// Brings the network up, and an adbd that listens.

@@ -2,10 +2,9 @@
 //! space, whose faults.
 
 use anyhow::{Context as _, Result, ensure};
-use guest::plan::Step;
 use serde_json::Value;
 
-use super::{Test, no_losses};
+use super::{Test, no_losses, recorded::recorded};
 use crate::lab::evidence::{Evidence, number};
 use crate::step::Outcome;
 
@@ -17,31 +16,8 @@ pub const CALLERS: Test = Test {
     full: false,
     bpftrace: false,
     steps: || {
-        let record = [
-            "vmascope",
-            "record",
-            "--mmap-lock",
-            "all",
-            "--min-us",
-            "0",
-            "-o",
-            "/out/callers.db",
-            "--",
-            "callers",
-        ];
-        let report = ["vmascope", "report", "/out/callers.db", "--format", "json"];
-        let export = [
-            "vmascope",
-            "export",
-            "/out/callers.db",
-            "--csv",
-            "/out/callers",
-        ];
-        vec![
-            Step::new("callers.record", 120, &record),
-            Step::new("callers.report", 60, &report),
-            Step::new("callers.export", 60, &export),
-        ]
+        let every = ["--mmap-lock", "all", "--min-us", "0"];
+        recorded("callers", 120, &every, &["callers"])
     },
     check,
 };

@@ -17,6 +17,7 @@ mod majors;
 mod mishaps;
 mod queue;
 mod reader;
+mod recorded;
 mod rungs;
 mod serve;
 mod stacks;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
 use serde_json::Value;
 
-use super::no_losses;
+use super::{no_losses, recorded::recorded};
 use crate::lab::evidence::{Evidence, Row, field, number};
 
 /// What a busy emulated guest may be off by.
@@ -25,12 +25,8 @@ pub struct Run {
 }
 
 impl Run {
-    fn step(&self, step: &str) -> String {
-        format!("{}.{}-{step}", self.test, self.what)
-    }
-
-    fn place(&self) -> String {
-        format!("{}-{}", self.test, self.what)
+    fn name(&self) -> String {
+        format!("{}.{}", self.test, self.what)
     }
 
     /// Record, report, export.
@@ -46,32 +42,18 @@ impl Run {
         limit: u64,
         scenario: &[&str],
     ) -> Vec<Step> {
-        let (file, folder) = (
-            format!("/out/{}.db", self.place()),
-            format!("/out/{}", self.place()),
-        );
-        let mut record = vec!["vmascope", "record", "--mmap-lock", "all"];
-        record.extend(options);
-        record.extend(["--min-us", min_us, "-o", &file, "--", "vmascope", "demo"]);
-        let report = ["vmascope", "report", &file, "--format", "json"];
-        let export = ["vmascope", "export", &file, "--csv", &folder];
-        vec![
-            Step::new(
-                &self.step("record"),
-                limit,
-                &[&record[..], scenario].concat(),
-            ),
-            Step::new(&self.step("report"), 60, &report),
-            Step::new(&self.step("export"), 60, &export),
-        ]
+        let all = ["--mmap-lock", "all", "--min-us", min_us];
+        let demo = [&["vmascope", "demo"], scenario].concat();
+        recorded(&self.name(), limit, &[&all, options].concat(), &demo)
     }
 
     pub fn seen(&self, evidence: &Evidence<'_>, scenario: &str) -> Result<Seen> {
-        let truth = evidence.truth(&self.step("record"), scenario)?;
-        let report = evidence.json(&self.step("report"))?;
+        let name = self.name();
+        let truth = evidence.truth(&format!("{name}.record"), scenario)?;
+        let report = evidence.json(&format!("{name}.report"))?;
         no_losses(&report)?;
-        evidence.ended_with(&self.step("export"), 0)?;
-        let rows = |table: &str| evidence.rows(&format!("{}/{table}.csv", self.place()));
+        evidence.ended_with(&format!("{name}.export"), 0)?;
+        let rows = |table: &str| evidence.rows(&format!("{name}/{table}.csv"));
         Ok(Seen {
             truth,
             report,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
 use serde_json::Value;
 
-use super::{Test, no_losses};
+use super::{Test, no_losses, recorded::recorded};
 use crate::arch::Arch;
 use crate::lab::evidence::{Evidence, field, number};
 use crate::step::Outcome;
@@ -31,27 +31,17 @@ pub const RUNGS_TEST: Test = Test {
 };
 
 fn steps() -> Vec<Step> {
-    let mut steps = Vec::new();
-    for rung in RUNGS {
-        let name = |what: &str| format!("rungs.{rung}-{what}");
-        let file = format!("/out/rung-{rung}.db");
-        let pages = PAGES.to_string();
-        let record = [
-            "vmascope", "record", "--hooks", rung, "--min-us", "0", "-o", &file, "--", "vmascope",
-            "demo", "touch", "--pages", &pages,
-        ];
-        steps.push(Step::new(&name("record"), 120, &record));
-        let report = ["vmascope", "report", &file, "--format", "json"];
-        steps.push(Step::new(&name("report"), 60, &report));
-        let folder = format!("/out/rung-{rung}");
-        let export = ["vmascope", "export", &file, "--csv", &folder];
-        steps.push(Step::new(&name("export"), 60, &export));
-    }
-    steps
+    let pages = PAGES.to_string();
+    let touch = ["vmascope", "demo", "touch", "--pages", &pages];
+    let steps = |rung: &&str| {
+        let options = ["--hooks", rung, "--min-us", "0"];
+        recorded(&format!("rungs.{rung}"), 120, &options, &touch)
+    };
+    RUNGS.iter().flat_map(steps).collect()
 }
 
 fn check(evidence: &Evidence<'_>, rung: &str) -> Result<()> {
-    let step = |what: &str| format!("rungs.{rung}-{what}");
+    let step = |what: &str| format!("rungs.{rung}.{what}");
     let kernel = evidence.kernel;
     // Programs load there, and cannot be attached.
     if rung == "fentry" && kernel.arch == Arch::Aarch64 && kernel.series == "6.1" {
@@ -89,7 +79,7 @@ fn check(evidence: &Evidence<'_>, rung: &str) -> Result<()> {
     let range = number(&truth, "/start")?..number(&truth, "/end")?;
     let (tid, page) = (number(&truth, "/tid")?, number(&truth, "/page_size")?);
     let mut pages = BTreeSet::new();
-    for row in evidence.rows(&format!("rung-{rung}/faults.csv"))? {
+    for row in evidence.rows(&format!("rungs.{rung}/faults.csv"))? {
         let address = field(&row, "address")?;
         if !range.contains(&address) || field(&row, "tid")? != tid {
             continue;

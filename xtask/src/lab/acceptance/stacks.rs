@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
 
 use super::{Test, queue::Run};
-use crate::lab::evidence::{Evidence, field};
+use crate::lab::evidence::{Evidence, field, number};
 use crate::step::Outcome;
 
 const RUN: Run = Run {
@@ -38,12 +38,12 @@ const PLACES: [(&str, &[&str]); 4] = [
 fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
     let seen = RUN.seen(evidence, "stress")?;
     let stacks: HashMap<u64, String> = evidence
-        .rows("stacks-stress/stacks.csv")?
+        .rows("stacks.stress/stacks.csv")?
         .into_iter()
         .map(|row| Ok((field(&row, "id")?, row["frames"].clone())))
         .collect::<Result<_>>()?;
     ensure!(!stacks.is_empty(), "no stack was kept");
-    let (mut placed, mut holders) = (0, 0);
+    let (mut placed, mut holders, mut misplaced) = (0, 0, Vec::new());
     for wait in &seen.waits {
         let frames = |column: &str| -> Result<Option<&String>> {
             if wait[column].is_empty() {
@@ -65,14 +65,21 @@ fn check(evidence: &Evidence<'_>) -> Result<Outcome> {
             "a stack that ends in our own programs: {stack}"
         );
         if let Some((_, names)) = PLACES.iter().find(|(op, _)| *op == wait["op"]) {
-            ensure!(
-                names.iter().any(|name| stack.contains(name)),
-                "a wait in {} has the stack {stack}",
-                wait["op"]
-            );
-            placed += 1;
+            if names.iter().any(|name| stack.contains(name)) {
+                placed += 1;
+            } else {
+                misplaced.push(format!("a wait in {} has the stack {stack}", wait["op"]));
+            }
         }
     }
+    // A fault of kernel mode whose begin was skipped is part of its system call, as far as is seen.
+    let skipped = number(&seen.report, "/loss/recursion_misses")?;
+    let of_faults = misplaced.iter().all(|wait| wait.contains("fault"));
+    ensure!(
+        misplaced.is_empty() || (of_faults && misplaced.len() as u64 <= skipped),
+        "{skipped} runs were skipped, but {}",
+        misplaced.join("; ")
+    );
     let waits = seen.waits.len() as u64;
     ensure!(
         placed * 2 > waits,

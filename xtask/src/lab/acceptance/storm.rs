@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use guest::plan::Step;
 use serde_json::Value;
 
-use super::{Test, no_losses};
+use super::{Test, no_losses, recorded::recorded};
 use crate::lab::evidence::{Evidence, field, number};
 use crate::step::Outcome;
 
@@ -32,38 +32,9 @@ const STRANGERS: usize = 3;
 /// Under emulation nearly every fault takes 10 us, the usual threshold of `min_us`: as single events
 /// they would come faster than a busy guest can write them down.
 fn steps(test: &str, min_us: &str, threads: &str, duration: &str, limit: u64) -> Vec<Step> {
-    let step =
-        |what: &str, limit: u64, argv: &[&str]| Step::new(&format!("{test}.{what}"), limit, argv);
-    let (file, folder) = (format!("/out/{test}.db"), format!("/out/{test}"));
-    let record = [
-        "vmascope",
-        "record",
-        "--min-us",
-        min_us,
-        "-o",
-        &file,
-        "--",
-        "vmascope",
-        "demo",
-        "storm",
-        "--threads",
-        threads,
-        "--duration",
-        duration,
-    ];
-    vec![
-        step("record", limit, &record),
-        step(
-            "report",
-            60,
-            &["vmascope", "report", &file, "--format", "json"],
-        ),
-        step(
-            "export",
-            60,
-            &["vmascope", "export", &file, "--csv", &folder],
-        ),
-    ]
+    let storm = ["vmascope", "demo", "storm", "--threads", threads];
+    let storm = [&storm[..], &["--duration", duration]].concat();
+    recorded(test, limit, &["--min-us", min_us], &storm)
 }
 
 pub fn check(evidence: &Evidence<'_>, test: &str) -> Result<Outcome> {

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use guest::plan::Step;
 
-use super::{Test, no_losses};
+use super::{Test, no_losses, recorded::recorded};
 use crate::lab::evidence::{Evidence, field, number};
 use crate::step::Outcome;
 
@@ -17,38 +16,8 @@ pub const TOUCH: Test = Test {
     bpftrace: false,
     steps: || {
         let pages = PAGES.to_string();
-        vec![
-            Step::new(
-                "touch.record",
-                120,
-                &[
-                    "vmascope",
-                    "record",
-                    "--min-us",
-                    "0",
-                    "--sample",
-                    "1",
-                    "-o",
-                    "/out/touch.db",
-                    "--",
-                    "vmascope",
-                    "demo",
-                    "touch",
-                    "--pages",
-                    &pages,
-                ],
-            ),
-            Step::new(
-                "touch.report",
-                60,
-                &["vmascope", "report", "/out/touch.db", "--format", "json"],
-            ),
-            Step::new(
-                "touch.export",
-                60,
-                &["vmascope", "export", "/out/touch.db", "--csv", "/out/touch"],
-            ),
-        ]
+        let touch = ["vmascope", "demo", "touch", "--pages", &pages];
+        recorded("touch", 120, &["--min-us", "0", "--sample", "1"], &touch)
     },
     check,
 };

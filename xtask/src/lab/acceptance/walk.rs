@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use guest::plan::Step;
 use serde_json::Value;
 
-use super::no_losses;
+use super::{no_losses, recorded::recorded};
 use crate::lab::evidence::{Evidence, Row, field, number};
 
 /// What a busy emulated guest may be off by.
@@ -19,39 +19,24 @@ pub struct Run {
 }
 
 impl Run {
-    fn step(&self, step: &str) -> String {
-        format!("{}.{}-{step}", self.test, self.what)
-    }
-
-    fn place(&self) -> String {
-        format!("{}-{}", self.test, self.what)
+    fn name(&self) -> String {
+        format!("{}.{}", self.test, self.what)
     }
 
     /// Record, report, export.
     pub fn steps(&self, scenario: &[&str]) -> Vec<Step> {
-        let (file, folder) = (
-            format!("/out/{}.db", self.place()),
-            format!("/out/{}", self.place()),
-        );
-        let record = [
-            "vmascope", "record", "--min-us", "0", "--sample", "1", "-o", &file, "--", "vmascope",
-            "demo",
-        ];
-        let report = ["vmascope", "report", &file, "--format", "json"];
-        let export = ["vmascope", "export", &file, "--csv", &folder];
-        vec![
-            Step::new(&self.step("record"), 120, &[&record, scenario].concat()),
-            Step::new(&self.step("report"), 60, &report),
-            Step::new(&self.step("export"), 60, &export),
-        ]
+        let every = ["--min-us", "0", "--sample", "1"];
+        let demo = [&["vmascope", "demo"], scenario].concat();
+        recorded(&self.name(), 120, &every, &demo)
     }
 
     pub fn seen(&self, evidence: &Evidence<'_>, scenario: &str) -> Result<Seen> {
-        let truth = evidence.truth(&self.step("record"), scenario)?;
-        let report = evidence.json(&self.step("report"))?;
+        let name = self.name();
+        let truth = evidence.truth(&format!("{name}.record"), scenario)?;
+        let report = evidence.json(&format!("{name}.report"))?;
         no_losses(&report)?;
-        evidence.ended_with(&self.step("export"), 0)?;
-        let rows = evidence.rows(&format!("{}/faults.csv", self.place()))?;
+        evidence.ended_with(&format!("{name}.export"), 0)?;
+        let rows = evidence.rows(&format!("{name}/faults.csv"))?;
         Ok(Seen {
             truth,
             report,
