@@ -40,6 +40,14 @@ pub const ANATOMY: Test = Test {
 };
 
 fn check(evidence: &Evidence<'_>, run: &Run, pages: usize, kind: &str) -> Result<()> {
+    if run.what == "thp" && evidence.kernel.is_rt() {
+        // mm/Kconfig: TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT. The scenario says so.
+        let record = run.step("record");
+        evidence.ended_with(&record, 1)?;
+        let said = evidence.stderr(&record)?;
+        ensure!(said.contains("no transparent huge pages"), "{said}");
+        return Ok(());
+    }
     let seen = run.seen(evidence, run.what)?;
     let rows = seen.faults(&seen.truth)?;
     ensure!(rows.len() == pages, "{} faults of {pages}", rows.len());

@@ -23,6 +23,10 @@ impl Run {
         format!("{}.{}", self.test, self.what)
     }
 
+    pub fn step(&self, what: &str) -> String {
+        format!("{}.{what}", self.name())
+    }
+
     /// Record, report, export.
     pub fn steps(&self, scenario: &[&str]) -> Vec<Step> {
         let every = ["--min-us", "0", "--sample", "1"];
@@ -31,12 +35,11 @@ impl Run {
     }
 
     pub fn seen(&self, evidence: &Evidence<'_>, scenario: &str) -> Result<Seen> {
-        let name = self.name();
-        let truth = evidence.truth(&format!("{name}.record"), scenario)?;
-        let report = evidence.json(&format!("{name}.report"))?;
+        let truth = evidence.truth(&self.step("record"), scenario)?;
+        let report = evidence.json(&self.step("report"))?;
         no_losses(&report)?;
-        evidence.ended_with(&format!("{name}.export"), 0)?;
-        let rows = evidence.rows(&format!("{name}/faults.csv"))?;
+        evidence.ended_with(&self.step("export"), 0)?;
+        let rows = evidence.rows(&format!("{}/faults.csv", self.name()))?;
         Ok(Seen {
             truth,
             report,
