@@ -133,7 +133,7 @@ fn usage_errors_name_the_thing_and_the_remedy() {
         ),
         (&["record", "--sample", "3"], "must be a power of two"),
         (
-            &["record", "--keep", "3", "--ring", "10s"],
+            &["record", "--keep", "3", "--ring", "10s", "-d", "1ms"],
             "--keep is about the recordings that --max-size and --max-age make: add one",
         ),
         (

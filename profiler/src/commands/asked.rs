@@ -124,12 +124,11 @@ pub fn child(mut asked: Asked, pid: u32, command: &[OsString]) -> Asked {
         tgids: vec![pid],
         follow: true,
     };
-    asked.target = shown(command);
+    asked.target = command_target(command);
     asked
 }
 
-/// A command as a target.
-pub fn shown(command: &[OsString]) -> String {
+pub fn command_target(command: &[OsString]) -> String {
     format!("cmd: {}", command.join(OsStr::new(" ")).display())
 }
 

@@ -107,7 +107,7 @@ impl Running {
         let paths = |paths: &[PathBuf]| paths.iter().map(|p| p.display().to_string()).collect();
         let numbers = |n: &[u32]| n.iter().map(ToString::to_string).collect::<Vec<_>>();
         let target = if !self.args.command.is_empty() && !self.args.all {
-            asked::shown(&self.args.command)
+            asked::command_target(&self.args.command)
         } else if !p.pid.is_empty() {
             names("pid", &numbers(&p.pid))
         } else if !p.cgroup.is_empty() {

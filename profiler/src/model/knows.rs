@@ -10,6 +10,7 @@ pub struct Knows {
     pub path: bool,
     /// GUP faults, errors and interrupted faults: only hooks in the fault handler see them.
     pub all_ends: bool,
+    /// Also all else that only `handle_mm_fault` is given: the VMA, the flags, what it returns.
     pub kind: bool,
     pub latency: bool,
     pub fallback: bool,

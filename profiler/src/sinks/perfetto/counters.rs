@@ -69,14 +69,14 @@ fn rates<W: io::Write>(recording: &Recording, out: &mut Stream<W>, root: u64) ->
     })
 }
 
-type Read<'a> = &'a dyn Fn(&Snapshot) -> u64;
+type Count<'a> = &'a dyn Fn(&Snapshot) -> u64;
 
 /// Every track of rates that is not empty.
 fn each<W: io::Write>(
     out: &mut Stream<W>,
     (root, by_path): (u64, bool),
     last: &Snapshot,
-    mut write: impl FnMut(&mut Stream<W>, u64, Read<'_>) -> io::Result<()>,
+    mut write: impl FnMut(&mut Stream<W>, u64, Count<'_>) -> io::Result<()>,
 ) -> Written {
     // Where the path cannot be told, counts are on a placeholder.
     let paths = if by_path { Path::ALL } else { &[] };

@@ -71,6 +71,9 @@ impl Totals {
     }
 
     pub fn fold(&mut self, batch: Batch) {
+        let closed = batch.windows.iter().map(|w| w.close_ns);
+        let ended = batch.faults.iter().map(|f| f.end_ns);
+        self.latest_ns = closed.chain(ended).fold(self.latest_ns, u64::max);
         self.sums.windows += batch.windows.len() as u64;
         for wait in &batch.waits {
             self.wait(wait);
@@ -84,11 +87,8 @@ impl Totals {
         self.evidence.windows.extend(batch.windows);
         self.evidence.arrivals.extend(batch.arrivals);
         for fault in &batch.faults {
-            self.latest_ns = self.latest_ns.max(fault.end_ns);
             self.evidence.fault(fault);
         }
-        let closed = self.evidence.windows.iter().map(|w| w.close_ns).max();
-        self.latest_ns = self.latest_ns.max(closed.unwrap_or(0));
         if self.is_full() {
             self.judge(self.latest_ns, self.cut(self.latest_ns));
         }
